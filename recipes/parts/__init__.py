@@ -1,0 +1,1 @@
+"""Mechanics that the recipe scripts share."""

@@ -1,0 +1,1 @@
+"""Models as data: specs that build into plain functional Keras models, with pretrained weights."""
