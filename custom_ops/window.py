@@ -97,9 +97,14 @@ def positive_ints(value: Any, count: int, name: str) -> tuple[int, ...]:
 def check_padding(padding: Any) -> Padding:
     """Returns `padding` in lower case if it is one of the two that exist."""
     lowered = padding.lower() if isinstance(padding, str) else padding
-    if lowered not in ("valid", "same"):
-        raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
+    check_choice(lowered, ("valid", "same"), "padding")
     return cast(Padding, lowered)
+
+
+def check_choice(value: Any, choices: tuple[str, ...], name: str) -> None:
+    """Checks that `value` is one of a few words."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be {' or '.join(map(repr, choices))}. Received: {name}={value!r}")
 
 
 def is_int(value: Any) -> bool:

@@ -1,0 +1,81 @@
+"""Weighted means: `y = sum k x / sum k`, with a fixed binomial kernel (blur) or a learned one (separable).
+
+A kernel is `(rows, columns, channels or 1)`. The sum of the weights runs over the positions that are present.
+Gradients: `dy/dx = k / sum k` and `dy/dk = (x - y) / sum k`.
+NaN and infinity make the outputs of every window that holds them NaN or infinite, in both forms.
+"""
+
+import math
+from functools import reduce
+from typing import Any
+
+import tensorflow as tf
+
+from custom_ops.arguments import with_shape
+from custom_ops.dispatch import choose
+from custom_ops.kernels.gradient import accumulator, differentiable
+from custom_ops.kernels.reductions import sum_members
+from custom_ops.kernels.views import View
+from custom_ops.window import Window
+
+Tensor = Any
+
+
+def weighted_pool(operator: str, x: Tensor, kernel: Tensor, window: Window) -> Tensor:
+    """The mean of each window with the weights `kernel`; `operator` is its name in the dispatch table."""
+    form = choose(operator, x)
+    if form == "native" and window.strides[0] == window.strides[1]:
+        return native(x, kernel, window)
+    return differentiable(form, forward, (backward, backward_kernel), window)(x, kernel)
+
+
+def native(x: Tensor, kernel: Tensor, window: Window) -> Tensor:
+    """TensorFlow's depthwise convolution, which knows equal strides only, over the sum of the weights."""
+    dtype = accumulator(x.dtype)
+    wide, kernel = tf.cast(x, dtype), tf.cast(kernel, dtype)
+    filters = tf.broadcast_to(kernel, (*window.size, tf.shape(x)[-1]))[..., None]
+    y = tf.nn.depthwise_conv2d(wide, filters, (1, *window.strides, 1), window.padding.upper())
+    return tf.cast(y / total(View(window, x), kernel), x.dtype)
+
+
+def forward(view: View, x: Tensor, kernel: Tensor) -> Tensor:
+    """The sum of the weighted members over the sum of the weights."""
+    weighted = [k * v for k, v in zip(view.per_member(kernel), view.members(x, 0.0), strict=True)]
+    return reduce(tf.add, weighted) / total(view, kernel)
+
+
+def backward(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient `dy k / sum k`."""
+    return view.transpose(dy / total(view, kernel), kernel)
+
+
+def backward_kernel(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient `dy (x - y) / sum k`."""
+    share = dy / total(view, kernel)
+    return sum_members(view, x, share, kernel) - sum_members(view, tf.ones_like(x), share * y, kernel)
+
+
+def total(view: View, kernel: Tensor) -> Tensor:
+    """The sum of the weights that are present: `(channels,)`, or `(rows, columns, channels)`."""
+    presence = view.presence()
+    if not presence:
+        return tf.reduce_sum(kernel, (0, 1))
+    weights = view.per_member(kernel)
+    return tf.add_n([tf.cast(inside, kernel.dtype) * k for inside, k in zip(presence, weights, strict=True)])
+
+
+def binomial_kernel(size: tuple[int, int], dtype: Any) -> Tensor:
+    """The products of two rows of Pascal's triangle: 1 2 1, 2 4 2, 1 2 1 for 3 x 3."""
+    rows, columns = ([math.comb(n - 1, k) for k in range(n)] for n in size)
+    return tf.constant([[[row * column] for column in columns] for row in rows], accumulator(dtype))
+
+
+def softmax_kernel(
+    x: Tensor, size: tuple[int, int], row_logits: Any, column_logits: Any | None = None
+) -> Tensor:
+    """The products of softmax(row_logits (rows, channels)) and softmax(column_logits (columns, channels))."""
+    rows = tf.nn.softmax(with_shape(row_logits, x, (size[0], x.shape[-1]), "row_logits"), 0)
+    if column_logits is None:
+        return rows[:, None]
+    columns = tf.nn.softmax(with_shape(column_logits, x, (size[1], x.shape[-1]), "column_logits"), 0)
+    return rows[:, None] * columns[None, :]

@@ -1,0 +1,95 @@
+"""Power means: lp pooling `(sum abs(x)^p)^(1/p)` and GeM pooling `(mean max(x, eps)^p)^(1/p)`.
+
+Both are `y = m (sum (v / m)^p / n)^(1/p)` of non-negative numbers v with the maximum m, where n is 1 or the
+number of positions. Taking m out keeps every power between 0 and 1, so nothing overflows however large p or x
+are. Powers are taken as `e^(p log v)`, because XLA's own `pow` takes 13 times as long as copying the input.
+
+Gradients: `dy/dv = (v / y)^(p - 1) / n`, and `dy/dp = y / p sum w log(v / y)` with weights `w = (v / y)^p /
+n`. A zero has no part in either, so that lp has the gradient 0 at 0, for p = 1 as well. NaN and infinity in
+the input make the outputs of their windows NaN or infinite, or in the xla form any number.
+"""
+
+from functools import reduce
+from typing import Any
+
+import tensorflow as tf
+
+from custom_ops.dispatch import choose
+from custom_ops.kernels.fast_math import exp, log
+from custom_ops.kernels.gradient import differentiable
+from custom_ops.kernels.reductions import sum_like
+from custom_ops.kernels.views import View, covered
+from custom_ops.window import Window
+
+Tensor = Any
+EPSILON = 1e-6  # the floor of GeM, as in its authors' code
+TINY = 1e-37  # stands for zero under a logarithm
+
+
+def lp_pool(x: Tensor, p: Tensor, window: Window) -> Tensor:
+    """The p-norm of each window; `p >= 1` is a scalar or has one value per channel."""
+    return differentiable(choose("lp", x), lp_forward, (lp_backward, lp_backward_p), window)(x, p)
+
+
+def gem_pool(x: Tensor, p: Tensor, window: Window) -> Tensor:
+    """The generalised mean of each window; `p` is a scalar or has one value per channel."""
+    return differentiable(choose("gem", x), gem_forward, (gem_backward, gem_backward_p), window)(x, p)
+
+
+def lp_forward(view: View, x: Tensor, p: Tensor) -> Tensor:
+    """The norm `(sum abs(x)^p)^(1/p)`."""
+    return power_mean(view.members(tf.abs(x), 0.0), p, 1.0)
+
+
+def gem_forward(view: View, x: Tensor, p: Tensor) -> Tensor:
+    """The mean `(mean max(x, eps)^p)^(1/p)`."""
+    return power_mean(view.members(tf.maximum(x, EPSILON), 0.0), p, view.counts(x.dtype))
+
+
+def lp_backward(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient `dy sign(x) (abs(x) / y)^(p - 1)`."""
+    return tf.sign(x) * share(view, tf.abs(x), p, y, dy)
+
+
+def gem_backward(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient `dy / n (x / y)^(p - 1)`, where x is above the floor."""
+    gradient = share(view, tf.maximum(x, EPSILON), p, y, dy / view.counts(x.dtype))
+    return tf.where(x > EPSILON, gradient, 0.0)
+
+
+def lp_backward_p(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient of p; zeros have no part in it."""
+    return sum_like(p, exponent_gradient(view.members(tf.abs(x), 0.0), p, y, dy, 1.0))
+
+
+def gem_backward_p(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient of p."""
+    members = view.members(tf.maximum(x, EPSILON), 0.0)
+    return sum_like(p, exponent_gradient(members, p, y, dy, view.counts(x.dtype)))
+
+
+def power_mean(members: list[Tensor], p: Tensor, count: Any) -> Tensor:
+    """The mean `(sum v^p / count)^(1/p)` of non-negative members; zeros, and so absent ones, have no part in it."""
+    largest = reduce(tf.maximum, members)
+    log_largest = log(tf.maximum(largest, TINY))
+    powers = [tf.where(v > 0, exp(p * (log(tf.maximum(v, TINY)) - log_largest)), 0.0) for v in members]
+    return tf.where(largest > 0, largest * exp(log(reduce(tf.add, powers) / count) / p), 0.0)
+
+
+def share(view: View, v: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """Sum over the windows of a position of `dy (v / y)^(p - 1)`."""
+    log_v = view.split(log(tf.maximum(v, TINY)))
+    log_y = log(tf.maximum(y, TINY))
+    cells = [
+        covered(numbers, g * exp((p - 1) * (log_v - log_of_window)))
+        for numbers, (log_of_window, g) in view.covering(log_y, tf.where(y > 0, dy, 0.0))
+    ]
+    return view.join(reduce(tf.add, cells))
+
+
+def exponent_gradient(members: list[Tensor], p: Tensor, y: Tensor, dy: Tensor, count: Any) -> Tensor:
+    """The gradient `dy y / p sum w log(v / y)`, per window."""
+    log_y = log(tf.maximum(y, TINY))
+    logs = [log(tf.maximum(v, TINY)) - log_y for v in members]
+    terms = [tf.where(v > 0, exp(p * ratio) * ratio, 0.0) for v, ratio in zip(members, logs, strict=True)]
+    return dy * y / p / count * reduce(tf.add, terms)

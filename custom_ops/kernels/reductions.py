@@ -1,0 +1,28 @@
+"""Sums over all positions, for the gradients of parameters."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from custom_ops.kernels.views import View
+
+Tensor = Any
+
+
+def sum_like(parameter: Tensor, x: Tensor) -> Tensor:
+    """Sums `x (batch, rows, columns, channels)` to the shape of a parameter: `()`, `(1,)` or `(channels,)`.
+
+    The sum over the positions is a product with a vector of ones: XLA on CPU fuses a plain sum into the loop
+    that makes `x`, which then runs one number at a time.
+    """
+    rows = tf.reshape(x, (-1, tf.shape(x)[-1]))
+    per_channel = tf.linalg.matvec(rows, tf.ones(tf.shape(rows)[:1], x.dtype), transpose_a=True)
+    if parameter.shape.rank == 1 and parameter.shape[0] != 1:
+        return per_channel
+    return tf.reshape(tf.reduce_sum(per_channel), parameter.shape)
+
+
+def sum_members(view: View, x: Tensor, dy: Tensor, kernel: Tensor) -> Tensor:
+    """For each member the sum over all windows of the member times dy, in the shape of `kernel`."""
+    sums = [sum_like(kernel[0, 0], member * dy) for member in view.members(x, 0.0)]
+    return tf.reshape(tf.stack(sums), tf.shape(kernel))
