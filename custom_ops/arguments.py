@@ -1,5 +1,6 @@
 """Checks of the tensors and the parameters that an operator gets, and their shapes inside the kernels."""
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -33,6 +34,20 @@ def check_p(p: Any) -> Any:
     if isinstance(p, int | float) and not 1 <= p < float("inf"):
         raise ValueError(f"`p` must be a finite number of at least 1. Received: p={p!r}")
     return p
+
+
+def check_number(value: Any, name: str) -> float:
+    """Returns `value` as a float if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
+    return float(value)
+
+
+def check_bool(value: Any, name: str) -> bool:
+    """Returns `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return value
 
 
 def per_channel(value: Any, x: Tensor, name: str) -> Tensor:

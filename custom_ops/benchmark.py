@@ -1,11 +1,12 @@
 """How fast the operators are: `python -m custom_ops.benchmark`.
 
-For each operator: milliseconds forward, and forward with the gradients of all inputs; the ratio to the stock Keras
-op or, where there is none, to the composition of TensorFlow ops that a user would write (above 1: ours is faster);
-and the ratio to a copy of the input, the limit that memory sets (below 1: it reads all and writes a quarter).
+For each operator: milliseconds forward, and forward with the gradients of all inputs; how many times faster
+it is than the stock Keras op or, where there is none, than the composition of TensorFlow ops that a user
+would write; and its time in copies of the input, the limit that memory sets (below 1: it reads all and writes
+a quarter).
 
-Everything runs from a plain `tf.function`, float32. All that is compared runs interleaved, round by round, and a
-ratio is the median of the rounds' ratios: a slow moment of the machine then hits both sides alike.
+Everything runs from a plain `tf.function`, float32. All that is compared runs interleaved, round by round,
+and a ratio is the median of the rounds' ratios: a slow moment of the machine then hits both sides alike.
 
     python -m custom_ops.benchmark --json speed.json      all operators; under four minutes on two cores
     python -m custom_ops.benchmark max soft               some of them
@@ -14,6 +15,7 @@ ratio is the median of the rounds' ratios: a slow moment of the machine then hit
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -182,8 +184,8 @@ def cases() -> list[Case]:
             for k in (2, 3)
         ),
         *(case("median", k, lambda x, k=k: median(x, k)) for k in (2, 3)),
-        # *(layer_case("max", k, "MaxPooling2D", "MaxPooling2D") for k in (2, 3)),
-        # *(layer_case("avg", k, "AveragePooling2D", "AveragePooling2D") for k in (2, 3)),
+        *(layer_case("max", k, "MaxPooling2D", "MaxPooling2D") for k in (2, 3)),
+        *(layer_case("avg", k, "AvgPooling2D", "AveragePooling2D") for k in (2, 3)),
     ]
 
 
@@ -244,10 +246,8 @@ def measure(case: Case, shape: Shape, seconds: float) -> dict[str, Any]:
     line: dict[str, Any] = {"op": case.name, "shape": list(shape)}
     for key, wrap in (("forward", forward), ("gradient", with_gradient)):
         ours, rival = (wrap(function, case.inside_xla) for function in (case.ours, case.rival))
-        times = interleaved(
-            [lambda: ours(*inputs), lambda: rival(*inputs), lambda: copy(inputs[0])],  # noqa: B023
-            seconds,
-        )
+        calls = [functools.partial(f, *inputs) for f in (ours, rival)]
+        times = interleaved([*calls, functools.partial(copy, inputs[0])], seconds)
         line[key] = {
             "ms": statistics.median(times[0]),
             "rival_ms": statistics.median(times[1]),
@@ -264,7 +264,7 @@ def measure_forms(case: Case, shape: Shape, seconds: float) -> dict[str, Any]:
     for key, wrap in (("forward", forward), ("gradient", with_gradient)):
         functions = [wrap(in_form(form, case.ours), jit=False) for form in ("native", "xla")]
         functions.append(wrap(case.ours, jit=False))
-        times = interleaved([lambda f=f: f(*inputs) for f in functions], seconds)
+        times = interleaved([functools.partial(f, *inputs) for f in functions], seconds)
         line[key] = {
             "xla_faster": ratio(times[0], times[1]),
             "picked_over_better": ratio(times[2], [min(pair) for pair in zip(*times[:2], strict=True)]),

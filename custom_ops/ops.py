@@ -10,8 +10,8 @@ All windowed operators take
   zeros: averages and learned weights are renormalised over the rest.
 
 and return `(batch, out_height, out_width, channels)` or `(batch, out_steps, channels)`. Parameters follow the
-input and have gradients. A mistake raises `ValueError`. Each operator has two forms, and `custom_ops.dispatch`
-tells which of them runs.
+input and have gradients. A mistake raises `ValueError`. Each operator has two forms, and
+`custom_ops.dispatch` tells which of them runs.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from custom_ops.kernels.mixed import gated_pool, mixed_pool
 from custom_ops.kernels.power import gem_pool, lp_pool
 from custom_ops.kernels.soft import lip_pool, soft_pool
 from custom_ops.kernels.stochastic import stochastic_pool
-from custom_ops.window import Window, check_choice, make_window, positive_ints
+from custom_ops.window import Window, check_choice, check_levels, make_window, positive_ints
 
 Tensor = Any
 Ints = int | Sequence[int]
@@ -356,7 +356,7 @@ def adaptive_max_pool2d(x: Any, output_size: Ints) -> Tensor:
 def spatial_pyramid_pool2d(x: Any, levels: Sequence[int] = (1, 2, 4), mode: str = "max") -> Tensor:
     """Adaptive pools to `n x n` for each level n, flattened: `(batch, sum n^2 channels)` (He et al. 2014)."""
     check_choice(mode, ("avg", "max"), "mode")
-    return global_pool.spatial_pyramid(mode, check_input(x, 2), positive_ints(levels, len(levels), "levels"))
+    return global_pool.spatial_pyramid(mode, check_input(x, 2), check_levels(levels))
 
 
 def k_max_pool1d(x: Any, k: int) -> Tensor:

@@ -107,6 +107,13 @@ def check_choice(value: Any, choices: tuple[str, ...], name: str) -> None:
         raise ValueError(f"`{name}` must be {' or '.join(map(repr, choices))}. Received: {name}={value!r}")
 
 
+def check_levels(levels: Any) -> tuple[int, ...]:
+    """Returns the levels of a pyramid, if they are one positive int or more."""
+    if not isinstance(levels, tuple | list) or not levels:
+        raise ValueError(f"`levels` must be a tuple of positive ints. Received: levels={levels!r}")
+    return positive_ints(levels, len(levels), "levels")
+
+
 def is_int(value: Any) -> bool:
     """Whether `value` counts as an int: NumPy's ints do, True and False do not."""
     return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0

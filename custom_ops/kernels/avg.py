@@ -21,7 +21,7 @@ def avg_pool(x: Tensor, window: Window) -> Tensor:
     form = choose("avg", x)
     if form == "native":
         return native(x, window)
-    return differentiable(form, forward, (backward,), window)(x)
+    return differentiable(form, window, forward, (backward,))(x)
 
 
 def native(x: Tensor, window: Window) -> Tensor:
@@ -37,14 +37,10 @@ def forward(view: View, x: Tensor) -> Tensor:
 
 def backward(view: View, x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """An equal share of the gradient for each member."""
-    return spread(view, dy / view.counts(dy.dtype))
+    share = dy / view.counts(dy.dtype)
+    return view.join(reduce(tf.add, [covered(numbers, g) for numbers, (g,) in view.covering(share)]))
 
 
 def mean(view: View, x: Tensor) -> Tensor:
     """The mean of the members that are present."""
     return reduce(tf.add, view.members(x, 0.0)) / view.counts(x.dtype)
-
-
-def spread(view: View, dy: Tensor) -> Tensor:
-    """Hands each window's gradient to all of its members."""
-    return view.join(reduce(tf.add, [covered(numbers, g) for numbers, (g,) in view.covering(dy)]))

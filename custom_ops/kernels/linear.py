@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from custom_ops.arguments import with_shape
 from custom_ops.dispatch import choose
-from custom_ops.kernels.gradient import accumulator, differentiable
-from custom_ops.kernels.reductions import sum_members
+from custom_ops.kernels.gradient import accumulator, differentiable, never_compiled
+from custom_ops.kernels.reductions import sum_like, sum_members
 from custom_ops.kernels.views import View
 from custom_ops.window import Window
 
@@ -26,7 +26,7 @@ def weighted_pool(operator: str, x: Tensor, kernel: Tensor, window: Window) -> T
     form = choose(operator, x)
     if form == "native" and window.strides[0] == window.strides[1]:
         return native(x, kernel, window)
-    return differentiable(form, forward, (backward, backward_kernel), window)(x, kernel)
+    return differentiable(form, window, forward, (backward, backward_kernel), (share,))(x, kernel)
 
 
 def native(x: Tensor, kernel: Tensor, window: Window) -> Tensor:
@@ -44,15 +44,23 @@ def forward(view: View, x: Tensor, kernel: Tensor) -> Tensor:
     return reduce(tf.add, weighted) / total(view, kernel)
 
 
-def backward(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+def share(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """What each unit of weight gets of a window's gradient: `dy / sum k`."""
+    return dy / total(view, kernel)
+
+
+def backward(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor, share: Tensor) -> Tensor:
     """The gradient `dy k / sum k`."""
-    return view.transpose(dy / total(view, kernel), kernel)
+    return view.transpose(share, kernel)
 
 
-def backward_kernel(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+@never_compiled
+def backward_kernel(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor, share: Tensor) -> Tensor:
     """The gradient `dy (x - y) / sum k`."""
-    share = dy / total(view, kernel)
-    return sum_members(view, x, share, kernel) - sum_members(view, tf.ones_like(x), share * y, kernel)
+    weighted = sum_members(view, x, share, kernel)
+    if view.presence():
+        return weighted - sum_members(view, tf.ones_like(x), share * y, kernel)
+    return weighted - sum_like(kernel[0, 0], share * y)
 
 
 def total(view: View, kernel: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def max_pool(x: Tensor, window: Window) -> Tensor:
     form = choose("max", x)
     if form == "native":
         return native(x, window)
-    return differentiable(form, forward, (backward,), window)(x)
+    return differentiable(form, window, forward, (backward,))(x)
 
 
 def native(x: Tensor, window: Window) -> Tensor:
@@ -52,16 +52,21 @@ def first_maximum(members: Sequence[Tensor]) -> Tensor:
         exceeds = member > largest
         largest = tf.where(exceeds, member, largest)
         number = tf.where(exceeds, candidate, number)
-    return number
+    return compact(number, len(members))
+
+
+def compact(number: Tensor, members: int) -> Tensor:
+    """Member numbers in one byte if that is enough: a loop over offsets reads them again and again."""
+    return tf.cast(number, tf.int8) if members <= 127 else number
 
 
 def route(view: View, number: Tensor, dy: Tensor) -> Tensor:
     """Hands each window's gradient to one of its members, whose `number` is given; to none for -1."""
-    # One byte a window instead of four: this is what the loop over the offsets reads again and again.
-    small = tf.cast(number, tf.int8 if view.positions < 128 else tf.int32)
-    # Where no window stands the gradient is zero, so that it does not matter which number stands there.
-    cells = [
-        tf.where(chosen == tf.cast(numbers, small.dtype), g, tf.zeros([], g.dtype))
-        for numbers, (chosen, g) in view.covering(small, dy)
-    ]
+    # Where no window stands dy is zero, so that it does not matter which number stands there.
+    cells = [chosen_one(numbers, number, g) for numbers, (number, g) in view.covering(number, dy)]
     return view.join(reduce(tf.add, cells))
+
+
+def chosen_one(numbers: Any, chosen: Tensor, values: Tensor) -> Tensor:
+    """The values where a position of a cell is the chosen member of its window, and zero elsewhere."""
+    return tf.where(chosen == tf.cast(numbers, chosen.dtype), values, tf.zeros([], values.dtype))

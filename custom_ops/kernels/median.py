@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from custom_ops.dispatch import choose
 from custom_ops.kernels.gradient import differentiable
-from custom_ops.kernels.max import route
+from custom_ops.kernels.max import compact, route
 from custom_ops.kernels.views import View
 from custom_ops.window import Window
 
@@ -23,7 +23,7 @@ ABSENT = float("inf")  # sorts behind everything
 
 def median_pool(x: Tensor, window: Window) -> Tensor:
     """The median of each window of `x (batch, height, width, channels)`."""
-    return differentiable(choose("median", x), forward, (backward,), window)(x)
+    return differentiable(choose("median", x), window, forward, (backward,))(x)
 
 
 def forward(view: View, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def first_equal(members: list[Tensor], value: Tensor) -> Tensor:
     number = tf.fill(tf.shape(value), -1)
     for candidate, member in reversed(list(enumerate(members))):
         number = tf.where(member == value, candidate, number)
-    return number
+    return compact(number, len(members))
 
 
 def sort(members: list[Tensor], ranks: frozenset[int]) -> dict[int, Tensor]:

@@ -11,11 +11,11 @@ from typing import Any
 import tensorflow as tf
 
 from custom_ops.dispatch import choose
-from custom_ops.kernels.avg import mean, spread
-from custom_ops.kernels.gradient import differentiable
-from custom_ops.kernels.max import LOWEST, first_maximum, route
+from custom_ops.kernels.avg import mean
+from custom_ops.kernels.gradient import differentiable, never_compiled
+from custom_ops.kernels.max import LOWEST, chosen_one, first_maximum
 from custom_ops.kernels.reductions import sum_like, sum_members
-from custom_ops.kernels.views import View
+from custom_ops.kernels.views import View, covered
 from custom_ops.window import Window
 
 Tensor = Any
@@ -23,16 +23,14 @@ Tensor = Any
 
 def mixed_pool(x: Tensor, alpha: Tensor, window: Window) -> Tensor:
     """Alpha max + (1 - alpha) avg; `alpha` is a scalar or has one value per channel."""
-    return differentiable(choose("mixed", x), mixed_forward, (mixed_backward, mixed_backward_alpha), window)(
-        x, alpha
-    )
+    backward = (mixed_backward, mixed_backward_alpha)
+    return differentiable(choose("mixed", x), window, mixed_forward, backward, (mixed_chosen,))(x, alpha)
 
 
 def gated_pool(x: Tensor, weights: Tensor, window: Window) -> Tensor:
     """A max + (1 - a) avg with a = sigmoid(weights . window); `weights` has channels or 1 last."""
-    return differentiable(
-        choose("gated", x), gated_forward, (gated_backward, gated_backward_weights), window
-    )(x, weights)
+    backward, stages = (gated_backward, gated_backward_weights), (gated_chosen, gated_gate, gated_product)
+    return differentiable(choose("gated", x), window, gated_forward, backward, stages)(x, weights)
 
 
 def maximum(view: View, x: Tensor) -> Tensor:
@@ -46,10 +44,9 @@ def mix(view: View, x: Tensor, a: Tensor) -> Tensor:
     return average + a * (maximum(view, x) - average)
 
 
-def unmix(view: View, x: Tensor, a: Tensor, dy: Tensor) -> Tensor:
-    """The gradient of a mixture with a fixed a: its shares of a maximum and of a mean."""
-    to_maximum = route(view, first_maximum(view.members(x, LOWEST)), a * dy)
-    return to_maximum + spread(view, (1 - a) * dy / view.counts(x.dtype))
+def shares(numbers: Any, chosen: Tensor, to_maximum: Tensor, to_each: Tensor) -> Tensor:
+    """What the positions of a cell get from a window: all of them something, and the maximum more."""
+    return chosen_one(numbers, chosen, to_maximum) + covered(numbers, to_each)
 
 
 def mixed_forward(view: View, x: Tensor, alpha: Tensor) -> Tensor:
@@ -57,20 +54,29 @@ def mixed_forward(view: View, x: Tensor, alpha: Tensor) -> Tensor:
     return mix(view, x, alpha)
 
 
-def mixed_backward(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor) -> Tensor:
-    """The gradient of the input."""
-    return unmix(view, x, alpha, dy)
+def mixed_chosen(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """Which member is the maximum."""
+    return first_maximum(view.members(x, LOWEST))
 
 
-def mixed_backward_alpha(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+def mixed_backward(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor, chosen: Tensor) -> Tensor:
+    """The gradient `alpha dy` for the maximum and `(1 - alpha) dy / n` for each member."""
+    to_each = (1 - alpha) * dy / view.counts(x.dtype)
+    cells = [shares(numbers, *views) for numbers, views in view.covering(chosen, alpha * dy, to_each)]
+    return view.join(reduce(tf.add, cells))
+
+
+def mixed_backward_alpha(
+    view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor, chosen: Tensor
+) -> Tensor:
     """The gradient `dy (max - avg)`."""
     return sum_like(alpha, dy * (maximum(view, x) - mean(view, x)))
 
 
 def gate(view: View, x: Tensor, weights: Tensor) -> Tensor:
     """The gate a = sigmoid(weights . window); absent positions add nothing to the product."""
-    members, per_member = view.members(x, 0.0), view.per_member(weights)
-    return tf.sigmoid(reduce(tf.add, [w * v for w, v in zip(per_member, members, strict=True)]))
+    pairs = zip(view.per_member(weights), view.members(x, 0.0), strict=True)
+    return tf.sigmoid(reduce(tf.add, [w * v for w, v in pairs]))
 
 
 def gated_forward(view: View, x: Tensor, weights: Tensor) -> Tensor:
@@ -78,17 +84,38 @@ def gated_forward(view: View, x: Tensor, weights: Tensor) -> Tensor:
     return mix(view, x, gate(view, x, weights))
 
 
-def gate_gradient(view: View, x: Tensor, a: Tensor, dy: Tensor) -> Tensor:
-    """The gradient of `weights . window`: `dy (max - avg) a (1 - a)`."""
+def gated_chosen(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """Which member is the maximum."""
+    return first_maximum(view.members(x, LOWEST))
+
+
+def gated_gate(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor) -> Tensor:
+    """The gate of each window."""
+    return gate(view, x, weights)
+
+
+def gated_product(
+    view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor, a: Tensor
+) -> Tensor:
+    """The gradient of the product `weights . window`: `dy (max - avg) a (1 - a)`."""
     return dy * (maximum(view, x) - mean(view, x)) * a * (1 - a)
 
 
-def gated_backward(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+def gated_backward(
+    view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor, a: Tensor, product: Tensor
+) -> Tensor:
     """The gradient of the input, through the mixture and through the gate."""
-    a = gate(view, x, weights)
-    return unmix(view, x, a, dy) + view.transpose(gate_gradient(view, x, a, dy), weights)
+    outputs = (chosen, a * dy, (1 - a) * dy / view.counts(x.dtype), product)
+    cells = [
+        shares(numbers, *views) + view.weights_at(numbers, weights) * through_gate
+        for numbers, (*views, through_gate) in view.covering(*outputs)
+    ]
+    return view.join(reduce(tf.add, cells))
 
 
-def gated_backward_weights(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+@never_compiled
+def gated_backward_weights(
+    view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor, a: Tensor, product: Tensor
+) -> Tensor:
     """The gradient of the weights: each is that of the product times the member."""
-    return sum_members(view, x, gate_gradient(view, x, gate(view, x, weights), dy), weights)
+    return sum_members(view, x, product, weights)

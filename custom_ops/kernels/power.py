@@ -28,12 +28,12 @@ TINY = 1e-37  # stands for zero under a logarithm
 
 def lp_pool(x: Tensor, p: Tensor, window: Window) -> Tensor:
     """The p-norm of each window; `p >= 1` is a scalar or has one value per channel."""
-    return differentiable(choose("lp", x), lp_forward, (lp_backward, lp_backward_p), window)(x, p)
+    return differentiable(choose("lp", x), window, lp_forward, (lp_backward, lp_backward_p))(x, p)
 
 
 def gem_pool(x: Tensor, p: Tensor, window: Window) -> Tensor:
     """The generalised mean of each window; `p` is a scalar or has one value per channel."""
-    return differentiable(choose("gem", x), gem_forward, (gem_backward, gem_backward_p), window)(x, p)
+    return differentiable(choose("gem", x), window, gem_forward, (gem_backward, gem_backward_p))(x, p)
 
 
 def lp_forward(view: View, x: Tensor, p: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def gem_backward_p(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> T
 
 
 def power_mean(members: list[Tensor], p: Tensor, count: Any) -> Tensor:
-    """The mean `(sum v^p / count)^(1/p)` of non-negative members; zeros, and so absent ones, have no part in it."""
+    """The mean `(sum v^p / count)^(1/p)` of non-negative members; zeros are left out."""
     largest = reduce(tf.maximum, members)
     log_largest = log(tf.maximum(largest, TINY))
     powers = [tf.where(v > 0, exp(p * (log(tf.maximum(v, TINY)) - log_largest)), 0.0) for v in members]

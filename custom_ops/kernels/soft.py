@@ -1,4 +1,4 @@
-"""Means weighted with a softmax: soft pooling, `y = sum softmax(beta x) x`, and LIP, with logits of their own.
+"""Means weighted with a softmax: soft pooling, `y = sum softmax(beta x) x`, and LIP.
 
 Both are `y = sum e^(g - m) x / sum e^(g - m)` with the maximum m of the logits g subtracted, so that nothing
 overflows. With the weight `w` of a position, the gradients are `dy/dx = w` and `dy/dg = w (x - y)`; soft
@@ -24,16 +24,14 @@ Tensor = Any
 
 def soft_pool(x: Tensor, beta: Tensor, window: Window) -> Tensor:
     """The mean weighted with softmax(beta x); `beta` is a scalar or has one value per channel."""
-    return differentiable(choose("soft", x), soft_forward, (soft_backward, soft_backward_beta), window)(
-        x, beta
-    )
+    backward, stages = (soft_backward, soft_backward_beta), (soft_largest, soft_share)
+    return differentiable(choose("soft", x), window, soft_forward, backward, stages)(x, beta)
 
 
 def lip_pool(x: Tensor, logits: Tensor, window: Window) -> Tensor:
     """The mean weighted with e^logits; `logits` has the shape of x."""
-    return differentiable(choose("lip", x), lip_forward, (lip_backward, lip_backward_logits), window)(
-        x, logits
-    )
+    backward, stages = (lip_backward, lip_backward_logits), (lip_largest, lip_share)
+    return differentiable(choose("lip", x), window, lip_forward, backward, stages)(x, logits)
 
 
 def soft_forward(view: View, x: Tensor, beta: Tensor) -> Tensor:
@@ -41,60 +39,97 @@ def soft_forward(view: View, x: Tensor, beta: Tensor) -> Tensor:
     return weighted_mean(view, x, beta * x)
 
 
+def soft_largest(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The largest logit of each window."""
+    return largest_member(logit_members(view, beta * x))
+
+
+def soft_share(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, largest: Tensor) -> Tensor:
+    """What each unit of weight gets of a window's gradient."""
+    return dy / reduce(tf.add, exponentials(view, beta * x, largest))
+
+
+def soft_backward(
+    view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor
+) -> Tensor:
+    """The gradient `dy w (1 + beta (x - y))`."""
+    values = view.split(x)
+    return gather(view, beta * x, largest, share, y, lambda output: 1 + beta * (values - output))
+
+
+def soft_backward_beta(
+    view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor
+) -> Tensor:
+    """The gradient `dy sum w (x - y) x`: the sum is the variance of a window under its weights."""
+    pairs = zip(exponentials(view, beta * x, largest), view.members(x, 0.0), strict=True)
+    return sum_like(beta, share * reduce(tf.add, [w * (v - y) * v for w, v in pairs]))
+
+
 def lip_forward(view: View, x: Tensor, logits: Tensor) -> Tensor:
     """The mean `sum softmax(logits) x`."""
     return weighted_mean(view, x, logits)
 
 
-def soft_backward(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor) -> Tensor:
-    """The gradient `dy w (1 + beta (x - y))`."""
-    values = view.split(x)
-    return gather(view, beta * x, y, dy, lambda y: 1 + beta * (values - y))
+def lip_largest(view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The largest logit of each window."""
+    return largest_member(logit_members(view, logits))
 
 
-def soft_backward_beta(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor) -> Tensor:
-    """The gradient `dy sum w (x - y) x`: the sum is the variance of a window under its weights."""
-    weights, _ = exponentials(view, beta * x)
-    members = view.members(x, 0.0)
-    squares = reduce(tf.add, [w * (v - y) * v for w, v in zip(weights, members, strict=True)])
-    variance = squares / reduce(tf.add, weights)
-    return sum_like(beta, dy * variance)
+def lip_share(view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor, largest: Tensor) -> Tensor:
+    """What each unit of weight gets of a window's gradient."""
+    return dy / reduce(tf.add, exponentials(view, logits, largest))
 
 
-def lip_backward(view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+def lip_backward(
+    view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor
+) -> Tensor:
     """The gradient `dy w`."""
-    return gather(view, logits, y, dy, lambda y: 1.0)
+    return gather(view, logits, largest, share, y, lambda output: 1.0)
 
 
-def lip_backward_logits(view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+def lip_backward_logits(
+    view: View, x: Tensor, logits: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor
+) -> Tensor:
     """The gradient `dy w (x - y)`."""
     values = view.split(x)
-    return gather(view, logits, y, dy, lambda y: values - y)
+    return gather(view, logits, largest, share, y, lambda output: values - output)
 
 
-def exponentials(view: View, logits: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The exponentials e^(g - m) of the members, next to nothing for absent ones, and the maximum m of each window."""
-    members = view.members(logits, logits.dtype.min)
-    largest = reduce(tf.maximum, members)
-    return [exp(g - largest) for g in members], largest
+def logit_members(view: View, logits: Tensor) -> list[Tensor]:
+    """The logits of the members; for absent ones a number whose exponential is next to nothing."""
+    return view.members(logits, logits.dtype.min)
+
+
+def largest_member(members: list[Tensor]) -> Tensor:
+    """The largest of the members."""
+    return reduce(tf.maximum, members)
+
+
+def exponentials(view: View, logits: Tensor, largest: Tensor) -> list[Tensor]:
+    """The exponentials e^(g - m) of the members, with the largest member m of each window."""
+    return [exp(g - largest) for g in logit_members(view, logits)]
 
 
 def weighted_mean(view: View, x: Tensor, logits: Tensor) -> Tensor:
     """The mean of the members with weights e^logits."""
-    weights, _ = exponentials(view, logits)
-    members = view.members(x, 0.0)
-    weighted = reduce(tf.add, [w * v for w, v in zip(weights, members, strict=True)])
-    return weighted / reduce(tf.add, weights)
+    weights = exponentials(view, logits, largest_member(logit_members(view, logits)))
+    weighted = [w * v for w, v in zip(weights, view.members(x, 0.0), strict=True)]
+    return reduce(tf.add, weighted) / reduce(tf.add, weights)
 
 
-def gather(view: View, logits: Tensor, y: Tensor, dy: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
-    """Sum over the windows of a position of dy w factor(y), where w is its weight in the window."""
-    weights, largest = exponentials(view, logits)
+def gather(
+    view: View,
+    logits: Tensor,
+    largest: Tensor,
+    share: Tensor,
+    y: Tensor,
+    factor: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Sum over the windows of a position of `dy w factor(y)`, where w is its weight in the window."""
     g = view.split(logits)
     cells = [
-        # The position is not above the maximum of a window that covers it; `minimum` is for those that do
-        # not.
+        # No logit is above the largest of a window that covers it; `minimum` is for those that do not.
         covered(numbers, gradient * exp(tf.minimum(g - m, 0.0)) * factor(output))
-        for numbers, (gradient, m, output) in view.covering(dy / reduce(tf.add, weights), largest, y)
+        for numbers, (m, gradient, output) in view.covering(largest, share, y)
     ]
     return view.join(reduce(tf.add, cells))

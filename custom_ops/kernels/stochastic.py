@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from custom_ops.dispatch import choose
 from custom_ops.kernels.gradient import differentiable
-from custom_ops.kernels.max import route
+from custom_ops.kernels.max import compact, route
 from custom_ops.kernels.views import View, covered
 from custom_ops.window import Window
 
@@ -24,8 +24,8 @@ def stochastic_pool(x: Tensor, seed: Tensor, training: bool, window: Window) -> 
     """Draws, or averages; `seed` holds two int32 numbers."""
     form = choose("stochastic", x)
     if training:
-        return differentiable(form, draw_forward, (draw_backward, None), window)(x, seed)
-    return differentiable(form, mean_forward, (mean_backward,), window)(x)
+        return differentiable(form, window, draw_forward, (draw_backward, None))(x, seed)
+    return differentiable(form, window, mean_forward, (mean_backward,))(x)
 
 
 def draw_forward(view: View, x: Tensor, seed: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def draw(members: list[Tensor], seed: Tensor) -> Tensor:
     drawn = tf.fill(tf.shape(threshold), -1)
     for candidate, running in reversed(list(enumerate(sums))):
         drawn = tf.where(running > threshold, candidate, drawn)
-    return drawn
+    return compact(drawn, len(members))
 
 
 def uniform(shape: Tensor, seed: Tensor, dtype: Any) -> Tensor:
@@ -92,7 +92,7 @@ def uniform(shape: Tensor, seed: Tensor, dtype: Any) -> Tensor:
 
 
 def scramble(x: Tensor) -> Tensor:
-    """A bijection of 32-bit numbers in which each bit changes half of the others (lowbias32 of C. Wellons)."""
+    """A bijection of 32-bit numbers in which each bit changes half of them (lowbias32 of C. Wellons)."""
     x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, number(16))) * number(0x7FEB352D)
     x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, number(15))) * number(0x846CA68B)
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, number(16)))

@@ -4,7 +4,8 @@ Forward, an operator is a function of the *members* of its windows. Member (i, j
 one strided slice of the image, of the shape of the output, so max pooling is `reduce(tf.maximum, members)`.
 
 Backward, the image is cut into *cells* of the size of the strides, `(batch, rows, stride, columns, stride,
-channels)`. Cell q is covered by the windows q + d for a few *offsets* d, and row u of the cell is row `u + before - d * stride` of that window, if there is such a row (`before` counts the absent rows in front of the
+channels)`. Cell q is covered by the windows q + d for a few *offsets* d, and row u of the cell is row
+`u + before - d * stride` of that window, if it has such a row (`before` counts the absent rows in front of the
 image). So the gradient of the image is a sum over offsets of shifted outputs: gathered, never scattered.
 
 Sizes are ints where they are known while tracing, and scalar tensors where they are not.
@@ -61,7 +62,7 @@ def covered(numbers: Any, values: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """The windows along one axis: `count` of them over `length` positions, the first starting at `-before`."""
+    """The windows along one axis: `count` of them on `length` positions, the first starting at `-before`."""
 
     length: Size
     size: int
@@ -123,10 +124,10 @@ class View:
     """The windows and the cells of images of the shape of `x (batch, height, width, channels)`."""
 
     def __init__(self, window: Window, x: Tensor) -> None:
+        self.window = window
         self.batch, height, width, self.channels = (dimension(x, axis) for axis in range(4))
         self.down = make_axis(height, window.size[0], window.strides[0], window.padding)
         self.across = make_axis(width, window.size[1], window.strides[1], window.padding)
-        self.positions = window.positions
 
     # ------------------------------------------------------------------------------------------ windows
 
@@ -163,7 +164,7 @@ class View:
         """Number of positions inside the image, one for all windows or `(rows, columns, 1)`."""
         presence = self.presence()
         if not presence:
-            return tf.constant(self.positions, dtype)
+            return tf.constant(self.window.positions, dtype)
         return tf.add_n([tf.cast(inside, dtype) for inside in presence])
 
     # -------------------------------------------------------------------------------------------- cells
@@ -210,13 +211,13 @@ class View:
                 views = [y[:, top : top + down.cells, left : left + across.cells] for y in padded]
                 yield numbers[:, None, :, None], [view[:, :, None, :, None] for view in views]
 
+    def weights_at(self, numbers: Any, kernel: Tensor) -> Tensor:
+        """The weight of each position of a cell (see `covering`), and zero for number -1."""
+        rows = tf.reshape(kernel, (-1, kernel.shape[-1]))
+        rows = tf.concat([tf.zeros_like(rows[:1]), rows], 0)
+        return tf.gather(rows, tf.squeeze(numbers, -1) + 1)
+
     def transpose(self, dy: Tensor, kernel: Tensor) -> Tensor:
         """Hands each window's gradient to its members times their weights: a weighted sum, transposed."""
-        rows = tf.reshape(kernel, (-1, tf.shape(kernel)[-1]))
-        # The row of zeros is for number -1, the positions that a window does not cover.
-        weights = tf.concat([tf.zeros_like(rows[:1]), rows], 0)
-        cells = [
-            tf.gather(weights, tf.squeeze(numbers, -1) + 1)[None, None] * g
-            for numbers, (g,) in self.covering(dy)
-        ]
+        cells = [self.weights_at(numbers, kernel) * g for numbers, (g,) in self.covering(dy)]
         return self.join(reduce(tf.add, cells))

@@ -1,0 +1,68 @@
+"""Median pooling."""
+
+from typing import Any
+
+from custom_ops import ops
+from custom_ops.layers.base import Pooling, register
+
+Tensor = Any
+
+
+@register
+class MedianPooling1D(Pooling):
+    """The median of each window, robust to outliers and to impulse noise.
+
+    Args:
+        pool_size: int, or a tuple of one; steps of a window.
+        strides: int or `None`; steps from window to window; `None` means `pool_size`.
+        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+
+    Raises:
+        ValueError: if an argument is not what it should be.
+
+    Example:
+        >>> MedianPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
+        TensorShape([8, 16, 16])
+    """
+
+    def __init__(
+        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
+    ) -> None:
+        super().__init__(1, pool_size, strides, padding, **keywords)
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.pool(training, ops.median_pool1d, x)
+
+
+@register
+class MedianPooling2D(Pooling):
+    """The median of each window, robust to outliers and to impulse noise.
+
+    Args:
+        pool_size: int or 2 ints; rows and columns of a window.
+        strides: int, 2 ints or `None`; rows and columns from window to window; `None` means `pool_size`.
+        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
+
+    Input shape: `(batch, height, width, channels)`
+
+    Output shape: `(batch, out_height, out_width, channels)`
+
+    Raises:
+        ValueError: if an argument is not what it should be.
+
+    Example:
+        >>> MedianPooling2D(2, strides=2)(tf.ones((8, 32, 32, 16))).shape
+        TensorShape([8, 16, 16, 16])
+    """
+
+    def __init__(
+        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
+    ) -> None:
+        super().__init__(2, pool_size, strides, padding, **keywords)
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.pool(training, ops.median_pool2d, x)
