@@ -362,4 +362,7 @@ def spatial_pyramid_pool2d(x: Any, levels: Sequence[int] = (1, 2, 4), mode: str 
 def k_max_pool1d(x: Any, k: int) -> Tensor:
     """The k largest steps of each channel, in the order of the steps (Kalchbrenner et al. 2014)."""
     (k,) = positive_ints(k, 1, "k")
-    return global_pool.k_max(check_input(x, 1), k)
+    x = check_input(x, 1)
+    if x.shape[1] is not None and x.shape[1] < k:
+        raise ValueError(f"`k` must be at most the number of steps, {x.shape[1]}. Received: k={k}")
+    return global_pool.k_max(x, k)

@@ -129,9 +129,10 @@ def gem_pool2d(x: Array, p: Array, size: Pair, strides: Pair, padding: Padding) 
     return pool2d(x, size, strides, padding, lambda where, v, i, j: gem(v, p[where[3]]))
 
 
-def soft_pool2d(x: Array, beta: float, size: Pair, strides: Pair, padding: Padding) -> Array:
-    """The mean weighted with softmax(beta x)."""
-    return pool2d(x, size, strides, padding, lambda where, v, i, j: (softmax(beta * v) * v).sum())
+def soft_pool2d(x: Array, beta: Array, size: Pair, strides: Pair, padding: Padding) -> Array:
+    """The mean weighted with softmax(beta x); `beta` is a scalar or has one value per channel."""
+    beta = np.broadcast_to(beta, x.shape[-1:])
+    return pool2d(x, size, strides, padding, lambda where, v, i, j: (softmax(beta[where[3]] * v) * v).sum())
 
 
 def lip_pool2d(x: Array, logits: Array, size: Pair, strides: Pair, padding: Padding) -> Array:

@@ -32,15 +32,15 @@ def differentiable(
     The formulas get their tensors in float32 (float64 if the first is float64), whatever was given.
 
     Args:
-        form: `"xla"` compiles each formula by itself, `"native"` runs it op by op. The gradient stands outside
-            of the compiled functions: inside it would make them twice as slow.
+        form: `"xla"` compiles each formula by itself, `"native"` runs it op by op. The gradient stands
+            outside of the compiled functions: inside it would make them twice as slow.
         window: the window of the `view` that every formula gets first.
         forward: `forward(view, *inputs)` returns the output.
-        backward: one function per input, `gradient(view, *inputs, y, dy, *stages)`, which returns that input's
-            gradient, or `None` if it has none. They are apart because XLA on CPU makes a pass for each result
-            anyway, and one that nobody asks for is pruned.
-        stages: what the backward formulas share, each `stage(view, *inputs, y, dy, *earlier_stages)`, such as a
-            number per window, which XLA would otherwise compute again at each position of the cells.
+        backward: one function per input, `gradient(view, *inputs, y, dy, *stages)`, which returns that
+            input's gradient, or `None` if it has none. They are apart because XLA on CPU makes a pass for
+            each result anyway, and one that nobody asks for is pruned.
+        stages: what the backward formulas share, each `stage(view, *inputs, y, dy, *earlier_stages)`, such as
+            a number per window, which XLA would otherwise compute again at each position of the cells.
 
     Returns:
         A function of the inputs.

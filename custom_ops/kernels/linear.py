@@ -35,7 +35,10 @@ def native(x: Tensor, kernel: Tensor, window: Window) -> Tensor:
     wide, kernel = tf.cast(x, dtype), tf.cast(kernel, dtype)
     filters = tf.broadcast_to(kernel, (*window.size, tf.shape(x)[-1]))[..., None]
     y = tf.nn.depthwise_conv2d(wide, filters, (1, *window.strides, 1), window.padding.upper())
-    return tf.cast(y / total(View(window, x), kernel), x.dtype)
+    view = View(window, x)
+    # An empty batch comes back with the rows and the columns of the input.
+    y = y[:, : view.down.count, : view.across.count]
+    return tf.cast(y / total(view, kernel), x.dtype)
 
 
 def forward(view: View, x: Tensor, kernel: Tensor) -> Tensor:
@@ -82,8 +85,10 @@ def softmax_kernel(
     x: Tensor, size: tuple[int, int], row_logits: Any, column_logits: Any | None = None
 ) -> Tensor:
     """The products of softmax(row_logits (rows, channels)) and softmax(column_logits (columns, channels))."""
-    rows = tf.nn.softmax(with_shape(row_logits, x, (size[0], x.shape[-1]), "row_logits"), 0)
-    if column_logits is None:
-        return rows[:, None]
-    columns = tf.nn.softmax(with_shape(column_logits, x, (size[1], x.shape[-1]), "column_logits"), 0)
-    return rows[:, None] * columns[None, :]
+
+    def softmax(logits: Any, positions: int, name: str) -> Tensor:
+        logits = with_shape(logits, x, (positions, x.shape[-1]), name)
+        return tf.nn.softmax(tf.cast(logits, accumulator(x.dtype)), 0)
+
+    rows = softmax(row_logits, size[0], "row_logits")[:, None]
+    return rows if column_logits is None else rows * softmax(column_logits, size[1], "column_logits")

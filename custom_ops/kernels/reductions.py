@@ -26,8 +26,8 @@ def sum_like(parameter: Tensor, x: Tensor) -> Tensor:
 def sum_members(view: View, x: Tensor, dy: Tensor, kernel: Tensor) -> Tensor:
     """For each member the sum over all windows of the member times dy, in the shape of `kernel`.
 
-    It is the gradient of a depthwise convolution's filter, for which TensorFlow has a kernel (for equal strides)
-    that is faster than what XLA makes of the formula, and very slow where XLA compiles it.
+    It is the gradient of a depthwise convolution's filter, for which TensorFlow has a kernel (for equal
+    strides) that is faster than what XLA makes of the formula, and very slow where XLA compiles it.
     """
     if view.window.strides[0] == view.window.strides[1] and not xla_is_compiling():
         return sum_members_natively(view, x, dy, kernel)

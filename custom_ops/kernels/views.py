@@ -5,8 +5,8 @@ one strided slice of the image, of the shape of the output, so max pooling is `r
 
 Backward, the image is cut into *cells* of the size of the strides, `(batch, rows, stride, columns, stride,
 channels)`. Cell q is covered by the windows q + d for a few *offsets* d, and row u of the cell is row
-`u + before - d * stride` of that window, if it has such a row (`before` counts the absent rows in front of the
-image). So the gradient of the image is a sum over offsets of shifted outputs: gathered, never scattered.
+`u + before - d * stride` of that window, if it has such a row (`before` counts the absent rows in front of
+the image). So the gradient of the image is a sum over offsets of shifted outputs: gathered, never scattered.
 
 Sizes are ints where they are known while tracing, and scalar tensors where they are not.
 """
