@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from custom_ops.kernels.gradient import accumulator
@@ -50,15 +49,13 @@ def global_attention(x: Tensor, scores: Tensor, keepdims: bool) -> Tensor:
 
 
 def adaptive(mode: str, x: Tensor, grid: Sequence[int]) -> Tensor:
-    """Pools to a fixed grid: Keras's own operation, except for sizes that are not known, which it refuses."""
-    if None not in x.shape[1:-1]:
-        pool = keras.ops.adaptive_average_pool if mode == "avg" else keras.ops.adaptive_max_pool
-        return pool(x, tuple(grid), data_format="channels_last")
+    """Pools to a fixed grid. Keras's own operation cannot pool to a grid of 1, nor from sizes that are unknown."""
     reduction = tf.reduce_mean if mode == "avg" else tf.reduce_max
     # Every cell of the grid is a rectangle, so one axis after the other gives the same mean and maximum.
+    y = tf.cast(x, accumulator(x.dtype))
     for axis, cells in enumerate(grid, start=1):
-        x = adaptive_axis(reduction, x, axis, cells)
-    return x
+        y = adaptive_axis(reduction, y, axis, cells)
+    return tf.cast(y, x.dtype)
 
 
 def adaptive_axis(reduction: Callable[..., Tensor], x: Tensor, axis: int, cells: int) -> Tensor:

@@ -15,7 +15,7 @@ Tensor = Any
 class AdaptiveAvgPooling1D(keras.layers.AdaptiveAveragePooling1D):
     """The mean of each cell of a grid of fixed size, from an input of any size, known or not.
 
-    It is Keras's layer, which refuses sizes that are not known, for `channels_last` data.
+    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int; steps of the grid.
@@ -44,7 +44,7 @@ class AdaptiveAvgPooling1D(keras.layers.AdaptiveAveragePooling1D):
 class AdaptiveAvgPooling2D(keras.layers.AdaptiveAveragePooling2D):
     """The mean of each cell of a grid of fixed size, from an input of any size, known or not.
 
-    It is Keras's layer, which refuses sizes that are not known, for `channels_last` data.
+    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int or 2 ints; rows and columns of the grid.
@@ -73,7 +73,7 @@ class AdaptiveAvgPooling2D(keras.layers.AdaptiveAveragePooling2D):
 class AdaptiveMaxPooling1D(keras.layers.AdaptiveMaxPooling1D):
     """The maximum of each cell of a grid of fixed size, from an input of any size, known or not.
 
-    It is Keras's layer, which refuses sizes that are not known, for `channels_last` data.
+    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int; steps of the grid.
@@ -102,7 +102,7 @@ class AdaptiveMaxPooling1D(keras.layers.AdaptiveMaxPooling1D):
 class AdaptiveMaxPooling2D(keras.layers.AdaptiveMaxPooling2D):
     """The maximum of each cell of a grid of fixed size, from an input of any size, known or not.
 
-    It is Keras's layer, which refuses sizes that are not known, for `channels_last` data.
+    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int or 2 ints; rows and columns of the grid.

@@ -1,5 +1,8 @@
 """Global, adaptive and dynamic pools against their definitions, and the messages of all operators."""
 
+import functools
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,7 +58,7 @@ def test_global_gem_gradients_follow_central_differences(rng):
         direction = rng.normal(size=gradient.shape)
 
         def moved(step, index=index, direction=direction):
-            at = [value + step * direction * (index == i) for i, value in enumerate((x, p))]
+            at = [value + step * direction if index == i else value for i, value in enumerate((x, p))]
             return reference.global_gem_pool(*at).sum()
 
         slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
@@ -71,9 +74,8 @@ def test_adaptive_pools_and_the_pyramid(mode, known, x):
     signature = [tf.TensorSpec(size)]
 
     def call(function, *arguments, **options):
-        graph = tf.function(
-            lambda x: function(x, *arguments, **options), input_signature=signature, autograph=False
-        )
+        bound = functools.partial(function, **options)
+        graph = tf.function(lambda x: bound(x, *arguments), input_signature=signature, autograph=False)
         return graph(x)
 
     for grid in ((3, 2), (1, 1), (7, 5)):
@@ -88,6 +90,16 @@ def test_adaptive_pools_and_the_pyramid(mode, known, x):
     np.testing.assert_allclose(
         steps, reference.adaptive_pool2d(x[:, :, :1], (4, 1), function)[:, :, 0], rtol=1e-5, atol=1e-6
     )
+
+
+def test_keras_still_cannot_pool_to_every_grid():
+    """Once it can, ours may leave it to Keras."""
+    image = tf.zeros((1, 7, 7, 1))
+    with pytest.raises(ValueError, match="Negative dimension|must be positive|exceeds|<="):
+        keras.ops.adaptive_average_pool(image, (1, 1), data_format="channels_last")
+    unknown = tf.function(lambda x: keras.ops.adaptive_average_pool(x, (2, 2), data_format="channels_last"))
+    with pytest.raises(ValueError, match="statically known"):
+        unknown.get_concrete_function(tf.TensorSpec((None, None, None, 1)))
 
 
 def test_k_max_keeps_the_order_and_the_first_of_equals(x):

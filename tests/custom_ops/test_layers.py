@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import custom_ops
 from custom_ops import layers, ops
@@ -138,7 +138,7 @@ def all_layers(spatial, rank):
     return model
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1d", "2d"])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
 def model(request):
     return all_layers((9, 8), request.param)
 
@@ -157,15 +157,13 @@ def test_a_saved_model_comes_back(model, x, tmp_path):
 
 def test_export_holds_no_compiled_function_and_runs_in_a_new_process(model, x, tmp_path):
     model.export(tmp_path / "model", verbose=False)
-    saved = (tmp_path / "model" / "saved_model.pb").read_bytes()
-    graphs = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(tmp_path / "model"))
+    graphs = saved_model_pb2.SavedModel.FromString((tmp_path / "model" / "saved_model.pb").read_bytes())
     marked = [
         function.signature.name
         for graph in graphs.meta_graphs
         for function in graph.graph_def.library.function
         if function.attr["_XlaMustCompile"].b
     ]
-    assert saved
     assert not marked
     np.savez(tmp_path / "expected.npz", x=x, **{name: np.asarray(y) for name, y in model(x).items()})
     script = """
@@ -182,8 +180,17 @@ assert "custom_ops" not in sys.modules
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_all_layers_train(model, x, jit_compile):
+def test_all_layers_train_under_xla(model, x):
+    check_training(model, x, jit_compile=True)
+
+
+@pytest.mark.slow
+def test_all_layers_train_without_xla(model, x):
+    check_training(model, x, jit_compile=False)
+
+
+def check_training(model, x, jit_compile):
+    """One step changes every weight, and leaves nothing infinite."""
     keras.utils.set_random_seed(0)
     copy = keras.models.clone_model(model)
     before = [w.numpy() for w in copy.trainable_weights]
@@ -198,12 +205,13 @@ def test_all_layers_train(model, x, jit_compile):
 def test_layers_of_a_window_do_what_their_operator_does():
     x = CASES[-3].input()
     assert x.ndim == 4
-    np.testing.assert_array_equal(
-        layers.MaxBlurPooling2D(2, 4, (2, 1), "same")(x), ops.max_blur_pool2d(x, 2, 4, (2, 1), "same")
+    np.testing.assert_allclose(
+        layers.MaxBlurPooling2D(2, 4, (2, 1), "same")(x),
+        ops.max_blur_pool2d(x, 2, 4, (2, 1), "same"),
+        rtol=1e-5,
     )
-    np.testing.assert_array_equal(
-        layers.SoftPooling2D((2, 3), 1, beta=3.0)(x), ops.soft_pool2d(x, (2, 3), 1, beta=3.0)
-    )
+    soft = ops.soft_pool2d(x, (2, 3), 1, beta=3.0)
+    np.testing.assert_allclose(layers.SoftPooling2D((2, 3), 1, beta=3.0)(x), soft, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(layers.MedianPooling2D()(x), ops.median_pool2d(x))
 
 
@@ -261,7 +269,7 @@ def test_a_learned_exponent_stays_at_one_or_above():
 def test_stochastic_layer_draws_in_training_only():
     x = np.abs(np.random.default_rng(0).normal(size=(4, 8, 8, 3))).astype("float32")
     layer = layers.StochasticPooling2D(seed=1)
-    np.testing.assert_allclose(layer(x), ops.stochastic_pool2d(x, 0, False))
+    np.testing.assert_allclose(layer(x), ops.stochastic_pool2d(x, 0, False), rtol=1e-5)
     first, second = layer(x, training=True), layer(x, training=True)
     assert not np.array_equal(first, second)
     again = layers.StochasticPooling2D(seed=1)
