@@ -1,0 +1,96 @@
+"""How good is a finished run?
+
+    zoo evaluate runs/finetune-20260101T120000                   # on its own test split, found again by content
+    zoo evaluate RUN --data folder:PATH/new-photos               # on other images
+
+Works from the run folder alone: images are decoded and resized as in training, and scores carry the run's calibration.
+Other images are a folder's or data set's test split, or everything in it if it has none.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from recipes.parts import runtime
+from recipes.parts.command_line import guarded
+from recipes.parts.display import Display
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure, on what."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder: the last line that `zoo finetune` printed."""
+    data: str | None = None
+    """Other images to measure on: `digits`, `folder:PATH` or `tfds:NAME`; by default the run's own test split."""
+    batch_size: int = 32
+    """Images a step."""
+    bad_images: Literal["skip", "error"] = "skip"
+    """What to do about files that cannot be decoded: list and skip them, or stop."""
+    json: bool = False
+    """Print the measures as JSON, in the form that `metrics.json` has for a split."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Measure a finished run.
+
+    Args:
+        config: What to measure, on what.
+
+    Returns:
+        `accuracy`, `macro_f1`, `loss`, `images`, `per_class` and `confusion_matrix`; see
+        `recipes.parts.metrics.measure`.
+
+    Raises:
+        InputError: If the run folder or the images are no good.
+    """
+    runtime.start(seed=0, deterministic=False)
+    from recipes.parts.batches import evaluation_batches
+    from recipes.parts.dataset import materialise
+    from recipes.parts.finished_run import load_run
+    from recipes.parts.metrics import class_table, measure, metrics_table
+    from recipes.parts.recorded import read_split, scan_recorded
+    from recipes.parts.scan import scan_as_test
+    from recipes.parts.sources import open_source
+
+    finished = load_run(config.run)
+    with Display(quiet=config.json) as display:
+        source = open_source(config.data or finished.config["data"], for_training=False)
+        with display.working("reading images") as progress:
+            if config.data is None:
+                records = read_split(config.run / "split.jsonl")
+                found = scan_recorded(source, records, finished.classes, splits=["test"], progress=progress)
+            else:
+                found = scan_as_test(source, finished.classes, bad_images=config.bad_images, progress=progress)
+        with display.working("decoding images") as progress:
+            data = materialise(found, size=finished.image_size, resize=finished.config["resize"], progress=progress)
+        for notice in data.notices:
+            display.say(f"  {notice}")
+        logits = finished.model.predict(evaluation_batches(data.test, batch_size=config.batch_size), verbose=0)
+        measured = measure(logits, data.test.labels, finished.classes, temperature=finished.temperature)
+        display.show(class_table(measured))
+        display.say()
+        display.show(metrics_table({"test": measured}))
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this recipe."""
+
+    def job() -> None:
+        config = tyro.cli(Config, args=arguments, prog="zoo evaluate", description=__doc__)
+        measured = run(config)
+        if config.json:
+            print(json.dumps(measured, indent=1))
+
+    return guarded(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""How do I turn a pretrained network into a classifier of my own images?
+
+    zoo finetune                                                  # handwritten digits, in under a minute
+    zoo finetune --data folder:PATH/flowers --backbone MobileNetV2
+
+A pretrained backbone gets a new head and is trained in stages: first the head alone, on features that do not move,
+then the top blocks, then deeper at a lower rate (Kumar et al. 2022). Batch norm stays frozen throughout. The result is
+a folder with a model, its measures and a picture of both; `zoo evaluate` and `zoo predict` work from it.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from recipes.parts import runtime
+from recipes.parts.backbones import Backbone, check_weights, find
+from recipes.parts.command_line import guarded, parse
+from recipes.parts.config_file import config_to_json
+from recipes.parts.defaults import choose_defaults
+from recipes.parts.display import Display, duration
+from recipes.parts.run_folder import (
+    complete_or_absent,
+    create_run_folder,
+    default_run_folder,
+    remove_if_empty,
+    versions,
+    write_json,
+)
+from recipes.parts.stages import STRATEGIES, Stage, change_stages, check_strategy, plan_stages
+from zoo.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a run. Whatever is left at None is chosen from the data, and printed."""
+
+    data: str = "digits"
+    """Where the images come from: `digits` (built in), `folder:PATH`, or `tfds:NAME`. A folder holds one folder a
+    class, or `train`, `validation` and `test` folders of such; a split that is missing is drawn from train."""
+    backbone: str = "efficientnet_lite0"
+    """A model of `zoo` or a constructor of `keras.applications`, by name."""
+    weights: str = "imagenet"
+    """`imagenet`, or a file of weights for the backbone."""
+    strategy: str = "lp_ft"
+    """`zero`, `linear_probe`, `partial`, `full`, `gradual` or `lp_ft`."""
+    stages: tyro.conf.Suppress[tuple[Stage, ...]] = ()
+    """What the strategy comes to; edit it in a configuration file."""
+    epochs: tuple[int, ...] = ()
+    """Most epochs: one number for all stages, or one for each."""
+    learning_rate: tuple[float, ...] = ()
+    """Peak learning rate: one number for all stages, or one for each."""
+    image_size: int | None = None
+    """Images are resized to this many pixels a side."""
+    batch_size: int | None = None
+    """Images a step."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How an image that is not square becomes so: its long side is squeezed or cut, or its short side padded."""
+    augmentation: Literal["none", "light", "medium", "strong"] | None = None
+    """How much training images are changed at random."""
+    horizontal_flip: bool = False
+    """Also mirror training images left to right; right where a mirror image keeps its label."""
+    dropout: float = 0.2
+    """Fraction, in [0, 1), of the features that the head drops in training."""
+    class_weights: bool = False
+    """Weigh rare classes up in the loss, so that each class counts alike."""
+    bad_images: Literal["skip", "error"] = "skip"
+    """What to do about files that cannot be decoded: list and skip them, or stop."""
+    memory_budget: float = 2.0
+    """GB of decoded images to hold in memory; more are kept in a file on the run folder's disk."""
+    seed: int = 0
+    """Decides the split, the order of images, augmentation and initial weights."""
+    deterministic: bool = field(default_factory=lambda: not runtime.has_gpu())
+    """Make the same command give the same weights, bit for bit. Free on a CPU, so on there; on a GPU it costs time and
+    some ops refuse it."""
+    out: Path | None = None
+    """The run folder, new or empty; by default runs/finetune-<UTC time>."""
+
+
+PRESETS = {
+    "smoke": Config(image_size=32, epochs=(1,), batch_size=64),
+}
+
+
+def run(config: Config) -> Path:
+    """Fine-tune, measure, and write the run folder.
+
+    Args:
+        config: What to do.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: If something in `config` or the data is wrong; nothing has been trained then.
+        TrainingFailed: If the loss is no longer finite.
+    """
+    backbone = find(config.backbone)
+    check_config(config, backbone)
+    folder = create_run_folder(config.out or default_run_folder("finetune"), needs_bytes=100_000_000)
+    try:
+        with Display() as display:
+            _run(config, backbone, folder, display)
+    finally:
+        remove_if_empty(folder)
+    return folder
+
+
+def check_config(config: Config, backbone: Backbone) -> None:
+    """Raise `InputError` for whatever is wrong whatever the data; before TensorFlow is loaded."""
+    check_strategy(config.strategy)
+    check_weights(backbone, config.weights)
+    if config.image_size is not None and config.image_size < backbone.smallest_size:
+        raise InputError(
+            f"{backbone.name} takes images of {backbone.smallest_size} pixels a side and more. "
+            f"Received: --image-size {config.image_size}"
+        )
+    if config.batch_size is not None and config.batch_size < 1:
+        raise InputError(f"A batch holds 1 image or more. Received: --batch-size {config.batch_size}")
+    if config.seed < 0:
+        raise InputError(f"A seed is 0 or more. Received: --seed {config.seed}")
+    if not 0 <= config.dropout < 1:
+        raise InputError(f"Dropout is a fraction in [0, 1). Received: --dropout {config.dropout}")
+
+
+def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> None:
+    began = time.perf_counter()
+    display.say(f"fine-tuning {backbone.name} on {config.data}: {STRATEGIES[config.strategy]}")
+    runtime.start(seed=config.seed, deterministic=config.deterministic)
+    # These import TensorFlow, which has to be started first.
+    import keras
+
+    from recipes.parts.augment import PRESETS as AUGMENTATIONS
+    from recipes.parts.batches import evaluation_batches
+    from recipes.parts.blocks import select
+    from recipes.parts.class_means import set_nearest_class_mean_head
+    from recipes.parts.classifier import build_classifier
+    from recipes.parts.dataset import materialise
+    from recipes.parts.listeners import ShowStages, WriteHistory
+    from recipes.parts.metrics import measure, metrics_table
+    from recipes.parts.recorded import write_split
+    from recipes.parts.report import draw_report
+    from recipes.parts.scan import scan
+    from recipes.parts.sources import open_source
+    from recipes.parts.training import balanced_class_weights, run_stages
+
+    # 1. The data, and what it decides.
+    with display.working("reading images") as progress:
+        found = scan(open_source(config.data), seed=config.seed, bad_images=config.bad_images, progress=progress)
+    defaults = choose_defaults(
+        train_images=found.count("train"),
+        median_side=found.median_side,
+        native_size=backbone.default_size,
+        smallest_size=backbone.smallest_size,
+        gpu=runtime.has_gpu(),
+    )
+    image_size = config.image_size or defaults.image_size
+    batch_size = config.batch_size or defaults.batch_size
+    augmentation = config.augmentation or defaults.augmentation
+    for line in defaults.reasons:
+        display.say(f"  {line}")
+    with display.working("decoding images") as progress:
+        data = materialise(
+            found,
+            size=image_size,
+            resize=config.resize,
+            memory_budget_bytes=int(config.memory_budget * 1e9),
+            scratch_dir=folder,
+            progress=progress,
+        )
+    for notice in data.notices:
+        display.say(f"  {notice}")
+
+    # 2. The model, and the stages in which it will be trained.
+    classifier = build_classifier(
+        backbone,
+        image_size=image_size,
+        num_classes=len(data.classes),
+        weights=config.weights,
+        dropout=config.dropout,
+    )
+    model, num_blocks = classifier.model, len(classifier.blocks) - 1
+    stages = change_stages(
+        config.stages or plan_stages(config.strategy, num_blocks=num_blocks, epochs=defaults.epochs),
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+    )
+    config = replace(
+        config,
+        stages=stages,
+        epochs=(),
+        learning_rate=(),
+        image_size=image_size,
+        batch_size=batch_size,
+        augmentation=augmentation,
+    )
+    write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
+    write_json(folder / "classes.json", list(data.classes))
+    write_json(folder / "versions.json", versions())
+    with complete_or_absent(folder / "split.jsonl") as beside:
+        write_split(beside, data)
+    if data.unreadable:
+        write_json(folder / "unreadable.json", [asdict(file) for file in data.unreadable])
+
+    # 3. Training.
+    if config.strategy == "zero" and not stages:
+        set_nearest_class_mean_head(model, evaluation_batches(data.train, batch_size=batch_size))
+    shares = [len(select(classifier.blocks, stage.unfreeze)) / (num_blocks + 1) for stage in stages]
+    display.expect_stages(
+        [stage.name for stage in stages],
+        [stage.epochs for stage in stages],
+        # A pass backward costs about twice a pass forward, and stops at the first block that trains.
+        [1 + 2 * share for share in shares],
+    )
+    results = run_stages(
+        classifier,
+        stages,
+        data,
+        batch_size=batch_size,
+        augmentation=replace(AUGMENTATIONS[augmentation], horizontal_flip=config.horizontal_flip),
+        seed=config.seed,
+        class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
+        callbacks=[ShowStages(display), WriteHistory(folder / "history.jsonl")],
+    )
+    with complete_or_absent(folder / "model.keras") as beside:
+        # A model that was never compiled: the optimizer's state would make the file three times as large.
+        keras.Model(model.input, model.output, name=model.name).save(beside)
+
+    # 4. How good it is. The test split is looked at here, once, and decides nothing.
+    calibration = {"temperature": 1.0}
+    write_json(folder / "calibration.json", calibration)
+    splits = {"validation": data.validation, "test": data.test}
+    logits = {
+        name: model.predict(evaluation_batches(split, batch_size=batch_size), verbose=0)
+        for name, split in splits.items()
+    }
+    measured = {
+        name: measure(logits[name], split.labels, data.classes, **calibration) for name, split in splits.items()
+    }
+    metrics: dict[str, Any] = {
+        **measured,
+        "stages": [asdict(result) for result in results],
+        "seconds": time.perf_counter() - began,
+    }
+    draw_report(
+        folder / "report.png",
+        title=f"{backbone.name}, {image_size} px, {config.strategy}, on {config.data}",
+        subtitle=f"test accuracy {metrics['test']['accuracy']:.4f}, macro F1 {metrics['test']['macro_f1']:.4f}",
+        stages=metrics["stages"],
+        metrics=metrics["test"],
+        classes=data.classes,
+        images=data.test.images,
+        labels=data.test.labels,
+        logits=logits["test"],
+        **calibration,
+    )
+    write_json(folder / "metrics.json", metrics)
+    display.show(metrics_table(measured))
+    display.say(
+        f"done in {duration(metrics['seconds'])}; see {folder / 'report.png'}, try `zoo predict {folder} IMAGE`"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this recipe."""
+
+    def job() -> None:
+        config = parse(Config, arguments, prog="zoo finetune", description=__doc__ or "", presets=PRESETS)
+        print(run(config))
+
+    return guarded(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

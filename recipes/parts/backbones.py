@@ -1,0 +1,278 @@
+"""Every network that can be fine-tuned, in one table: the models of `zoo` and those of `keras.applications`.
+
+Data only: importing this module does not import TensorFlow. `recipes.parts.classifier` builds what stands
+here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from zoo.errors import InputError
+from zoo.models import MODELS
+from zoo.registry import unknown_name
+
+Preprocessing: TypeAlias = Literal["tf", "tf_128", "torch", "caffe", "included"]
+BlockPatterns: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network without its classifier."""
+
+    name: str
+    library: Literal["zoo", "keras.applications"]
+    family: str
+    preprocessing: Preprocessing
+    """What is done to pixels from 0 to 255 before the network sees them. `tf` is x / 127.5 - 1 and `tf_128`
+    is x / 128 - 1; `torch` subtracts ImageNet's mean colour and divides by its standard deviation; `caffe`
+    subtracts the mean colour and swaps red and blue; with `included` the network does it itself."""
+    smallest_size: int
+    """Height and width of the smallest image it takes, pixels."""
+    default_size: int
+    """Height and width of the images it was designed for, pixels."""
+    block_patterns: BlockPatterns
+    """How layer names tell the block, for `recipes.parts.blocks.group_layers`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Constructors of `keras.applications` that share everything but their size."""
+
+    name: str
+    default_sizes: dict[str, int]
+    preprocessing: Preprocessing
+    smallest_size: int = 32
+    block_patterns: BlockPatterns
+
+
+# Layers whose names match nothing, many of them automatic, are sorted in by their place in the graph.
+_EFFICIENTNET_BLOCKS = ((r"stem_.*", "stem"), (r"(block\d[a-z]+)_.*", r"\1"), (r"top_.*", "top"))
+_RESNET_BLOCKS = ((r"(?:conv1|pool1)_.*", "conv1"), (r"(conv\d_block\d+)_.*", r"\1"))
+
+FAMILIES = (
+    Family(
+        name="EfficientNet",
+        default_sizes={
+            "EfficientNetB0": 224,
+            "EfficientNetB1": 240,
+            "EfficientNetB2": 260,
+            "EfficientNetB3": 300,
+            "EfficientNetB4": 380,
+            "EfficientNetB5": 456,
+            "EfficientNetB6": 528,
+            "EfficientNetB7": 600,
+        },
+        preprocessing="included",
+        block_patterns=_EFFICIENTNET_BLOCKS,
+    ),
+    Family(
+        name="EfficientNetV2-B",
+        default_sizes={
+            "EfficientNetV2B0": 224,
+            "EfficientNetV2B1": 240,
+            "EfficientNetV2B2": 260,
+            "EfficientNetV2B3": 300,
+        },
+        preprocessing="torch",
+        block_patterns=_EFFICIENTNET_BLOCKS,
+    ),
+    Family(
+        name="EfficientNetV2",
+        default_sizes={"EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480},
+        preprocessing="tf_128",
+        block_patterns=_EFFICIENTNET_BLOCKS,
+    ),
+    Family(
+        name="ConvNeXt",
+        default_sizes={
+            "ConvNeXtTiny": 224,
+            "ConvNeXtSmall": 224,
+            "ConvNeXtBase": 224,
+            "ConvNeXtLarge": 224,
+            "ConvNeXtXLarge": 224,
+        },
+        preprocessing="torch",
+        block_patterns=(
+            (r"convnext_[a-z]+_stem", "stem"),
+            (r"convnext_[a-z]+_(stage_\d_block_\d+)_.*", r"\1"),
+            (r"convnext_[a-z]+_(downsampling_block_\d)", r"\1"),
+        ),
+    ),
+    Family(
+        name="MobileNet",
+        default_sizes={"MobileNet": 224},
+        preprocessing="tf",
+        block_patterns=((r"conv1(?:_.*)?", "stem"), (r"conv_(?:pad|dw|pw)_(\d+)(?:_.*)?", r"block_\1")),
+    ),
+    Family(
+        name="MobileNetV2",
+        default_sizes={"MobileNetV2": 224},
+        preprocessing="tf",
+        block_patterns=(
+            (r"Conv1|bn_Conv1|Conv1_relu", "stem"),
+            (r"expanded_conv_.*", "block_0"),
+            (r"(block_\d+)_.*", r"\1"),
+            (r"Conv_1|Conv_1_bn|out_relu", "top"),
+        ),
+    ),
+    Family(
+        name="MobileNetV3",
+        default_sizes={"MobileNetV3Small": 224, "MobileNetV3Large": 224},
+        preprocessing="tf",
+        block_patterns=(
+            (r"conv|conv_bn", "stem"),
+            (r"(expanded_conv_\d+)_.*", r"\1"),
+            (r"expanded_conv_.*", "expanded_conv"),
+            (r"conv_1|conv_1_bn", "top"),
+        ),
+    ),
+    Family(
+        name="ResNet",
+        default_sizes={"ResNet50": 224, "ResNet101": 224, "ResNet152": 224},
+        preprocessing="caffe",
+        block_patterns=_RESNET_BLOCKS,
+    ),
+    Family(
+        name="ResNetV2",
+        default_sizes={"ResNet50V2": 224, "ResNet101V2": 224, "ResNet152V2": 224},
+        preprocessing="tf",
+        block_patterns=_RESNET_BLOCKS,
+    ),
+    Family(
+        name="DenseNet",
+        default_sizes={"DenseNet121": 224, "DenseNet169": 224, "DenseNet201": 224},
+        preprocessing="torch",
+        block_patterns=(
+            (r"conv1_.*|pool1", "conv1"),
+            (r"(conv\d_block\d+)_.*", r"\1"),
+            (r"(pool\d)_.*", r"\1"),
+        ),
+    ),
+    Family(
+        name="VGG",
+        default_sizes={"VGG16": 224, "VGG19": 224},
+        preprocessing="caffe",
+        block_patterns=((r"(block\d)_.*", r"\1"),),
+    ),
+    Family(
+        name="Xception",
+        default_sizes={"Xception": 299},
+        preprocessing="tf",
+        smallest_size=71,
+        block_patterns=((r"(block\d+)_.*", r"\1"),),
+    ),
+    Family(
+        name="InceptionV3",
+        default_sizes={"InceptionV3": 299},
+        preprocessing="tf",
+        smallest_size=75,
+        block_patterns=((r"(mixed\d+)", r"\1"),),
+    ),
+    Family(
+        name="InceptionResNetV2",
+        default_sizes={"InceptionResNetV2": 299},
+        preprocessing="tf",
+        smallest_size=75,
+        block_patterns=(
+            (r"(mixed_\d[ab])", r"\1"),
+            (r"(block\d+_\d+)_.*", r"\1"),
+            (r"(conv_7b)(?:_.*)?", r"\1"),
+        ),
+    ),
+    Family(
+        name="NASNet",
+        default_sizes={"NASNetMobile": 224, "NASNetLarge": 331},
+        preprocessing="tf",
+        # Each cell reads the two cells before it: no single tensor crosses between them, but names tell.
+        block_patterns=(
+            (r"stem_(?:conv|bn)1", "stem"),
+            (r"(?:adjust|normal|reduction|separable_conv)_.*?(stem_\d|reduce_\d+)", r"\1"),
+            (r"(?:adjust|normal|reduction|separable_conv)_.*?_(\d+)", r"cell_\1"),
+        ),
+    ),
+)
+
+# The layer names of every model of `zoo` follow one grammar.
+_ZOO_BLOCKS = (
+    (r"stem_.*", "stem"),
+    (r"(stage\d+_block\d+)_.*", r"\1"),
+    (r"head_(?:conv|norm|activation)", "head_conv"),
+)
+
+
+def _keras_backbones() -> dict[str, Backbone]:
+    return {
+        name: Backbone(
+            name=name,
+            library="keras.applications",
+            family=family.name,
+            preprocessing=family.preprocessing,
+            smallest_size=family.smallest_size,
+            default_size=size,
+            block_patterns=family.block_patterns,
+        )
+        for family in FAMILIES
+        for name, size in family.default_sizes.items()
+    }
+
+
+def _zoo_backbone(name: str) -> Backbone:
+    spec = MODELS[name]
+    return Backbone(
+        name=name,
+        library="zoo",
+        family=spec.family,
+        preprocessing="included",
+        smallest_size=spec.smallest_image_size,
+        default_size=spec.image_size,
+        block_patterns=_ZOO_BLOCKS,
+    )
+
+
+_KERAS = _keras_backbones()
+
+
+def names() -> tuple[str, ...]:
+    """The names of all backbones: the models of `zoo`, then those of `keras.applications` by family."""
+    return (*MODELS, *_KERAS)
+
+
+def find(name: str) -> Backbone:
+    """The backbone of this name.
+
+    Raises:
+        InputError: If there is none; the message has the closest names and all of them.
+
+    Example:
+        ```python
+        find("MobileNetV2").smallest_size    # 32
+        ```
+    """
+    if name in MODELS:
+        return _zoo_backbone(name)
+    if name not in _KERAS:
+        raise unknown_name("backbone", name, names())
+    return _KERAS[name]
+
+
+def check_weights(backbone: Backbone, weights: str | None) -> None:
+    """Refuse weights that cannot be right, before anything is built.
+
+    Args:
+        backbone: What the weights are for.
+        weights: `imagenet`, or the path of a file.
+
+    Raises:
+        InputError: If weights are left out, or there is no such file.
+    """
+    if weights is None or weights.lower() == "none":
+        raise InputError(
+            f"{backbone.name} needs weights: fine-tuning freezes batch norm, and with norms frozen at their "
+            "initial values a network learns nothing. Give `imagenet` or the path of a file; training from "
+            "scratch is another job than this recipe's"
+        )
+    if weights != "imagenet" and not Path(weights).expanduser().is_file():
+        raise InputError(
+            f"There is no file {weights!r}. Weights are `imagenet`, or the path of a .keras, .weights.h5 or .h5 file"
+        )

@@ -1,0 +1,105 @@
+"""Batches of decoded images for training and evaluation."""
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.parts.augment import Augmentation, augment, draw
+from recipes.parts.dataset import Split
+from zoo.errors import InputError
+
+
+def training_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    first_epoch: int = 0,
+    class_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Batches for ever, epoch after epoch.
+
+    Every epoch has each image once, in an order and with changes that follow from seed and epoch alone. So a
+    run that goes on from an epoch's end gets the batches that it would have got, and no state needs to be
+    saved.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images a batch; the last of an epoch may be smaller.
+        augmentation: How much images change.
+        seed: Not negative.
+        first_epoch: Counted from 0.
+        class_weights: Weight of each class in the loss `(num_classes,)`; None for no weights.
+
+    Returns:
+        An endless data set of `(images, labels)`, or `(images, labels, weights)`: float32
+        `(batch, size, size, 3)` from 0 to 255, int32 `(batch,)`, float32 `(batch,)`. Give `fit` its
+        `steps_per_epoch=ceil(n / batch_size)`, and `shuffle=False`.
+
+    Raises:
+        InputError: If there are no images, or `batch_size` is not positive.
+    """
+    _check(split, batch_size)
+    examples = len(split)
+
+    def plan(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        order = np.random.default_rng([seed, int(epoch), 0]).permutation(examples)
+        return order, draw(examples, seed=seed, epoch=int(epoch))[order]
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        order, drawn = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
+        order, drawn = tf.ensure_shape(order, (examples,)), tf.ensure_shape(drawn, (examples, None))
+        return tf.data.Dataset.from_tensor_slices((order, drawn)).batch(batch_size)
+
+    def finish(images: tf.Tensor, labels: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images = augment(tf.cast(images, tf.float32), drawn, augmentation)
+        if class_weights is None:
+            return images, labels
+        return images, labels, tf.gather(tf.constant(class_weights, tf.float32), labels)
+
+    return (
+        tf.data.Dataset.counter(first_epoch)
+        .flat_map(epoch_batches)
+        .map(lambda rows, drawn: (*_gather(split, rows), drawn))
+        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(2)
+    )
+
+
+def evaluation_batches(split: Split, *, batch_size: int) -> tf.data.Dataset:
+    """Batches of all images once, in their order, unchanged.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images a batch; the last may be smaller.
+
+    Returns:
+        A data set of `(images, labels)`: float32 `(batch, size, size, 3)` from 0 to 255, int32 `(batch,)`.
+
+    Raises:
+        InputError: If there are no images, or `batch_size` is not positive.
+    """
+    _check(split, batch_size)
+
+    def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, rows)
+        return tf.cast(images, tf.float32), labels
+
+    return tf.data.Dataset.range(len(split)).batch(batch_size).map(load).prefetch(2)
+
+
+def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Copy rows out of the arrays, which stay where they are: neither in the graph nor on a GPU."""
+
+    def gather(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(split.images[rows]), split.labels[rows]
+
+    images, labels = tf.numpy_function(gather, [rows], (tf.uint8, tf.int32), stateful=False)
+    return tf.ensure_shape(images, (None, *split.images.shape[1:])), tf.ensure_shape(labels, (None,))
+
+
+def _check(split: Split, batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"A batch holds 1 image or more. Received: batch_size={batch_size}")
+    if not len(split):
+        raise InputError("There are no images to make batches of")

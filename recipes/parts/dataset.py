@@ -1,0 +1,202 @@
+"""Images decoded once, at the size that the model takes, with their labels."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.parts.headers import sniff
+from recipes.parts.images import Resize, decode
+from recipes.parts.names import listed, printable
+from recipes.parts.ordered import Progress, ordered_map
+from recipes.parts.pixel_store import allocate
+from recipes.parts.scan import Scan, ScannedImage, Unreadable, check_bad_images, with_reasons
+from recipes.parts.sources import SPLITS, Example, SplitName
+from zoo.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Decoded images of one split, in the order of their source."""
+
+    images: np.ndarray
+    """uint8 `(n, size, size, 3)`, RGB; cannot be written to."""
+    labels: np.ndarray
+    """int32 `(n,)`, indices into the classes."""
+    files: tuple[str, ...]
+    """Names, as in `Example.file`."""
+    sha256: tuple[str, ...]
+    """Of the encoded files, in hexadecimal."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataSet:
+    """Decoded images, ready to train on."""
+
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    notices: tuple[str, ...]
+    """What the user should know, lines of plain text."""
+    unreadable: tuple[Unreadable, ...]
+    """Every file that was skipped, with the reason."""
+    fingerprint: str
+    """A hash of contents, labels, splits, size and resize: the same for data sets with the same pixels."""
+
+
+def materialise(
+    scan: Scan,
+    *,
+    size: int,
+    resize: Resize,
+    memory_budget_bytes: int = 2 * 10**9,
+    scratch_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> DataSet:
+    """Decode every image of a scan.
+
+    Args:
+        scan: What to decode, and which split it goes to.
+        size: Pixels a side.
+        resize: How an image that is not square becomes so; see `recipes.parts.images.resize_pixels`.
+        memory_budget_bytes: Pixels that do not fit in here are kept in a file; see
+        `recipes.parts.pixel_store.allocate`.
+        scratch_dir: Where that file goes.
+        progress: Is told of every image.
+
+    Returns:
+        The images. Those that cannot be decoded are left out and listed.
+
+    Raises:
+        InputError: If images cannot be decoded and the scan says that this is an error, if a class loses all
+            its training images or a split all its images that way, if a file has changed since the scan, or
+            if there is not enough space.
+    """
+    # Rows are sorted by split, so that a split is a slice.
+    images = sorted(scan.images, key=lambda image: SPLITS.index(image.split or "train"))
+    pixels = allocate((len(images), size, size, 3), memory_budget_bytes=memory_budget_bytes, scratch_dir=scratch_dir)
+    damaged = _decode_into(pixels, scan, images, size=size, resize=resize, progress=progress)
+    check_bad_images(damaged, scan.bad_images)
+    lost = {bad.file for bad in damaged}
+    _check_loss(scan, lost)
+    splits: dict[SplitName, Split] = {}
+    start = 0
+    for split in SPLITS:
+        rows = range(start, start + scan.count(split))
+        kept = [row for row in rows if images[row].file not in lost]
+        for target, row in zip(rows, kept, strict=False):
+            if target != row:
+                pixels[target] = pixels[row]
+        labels = np.array([images[row].label for row in kept], np.int32)
+        splits[split] = Split(
+            images=pixels[start : start + len(kept)],
+            labels=labels,
+            files=tuple(images[row].file for row in kept),
+            sha256=tuple(images[row].sha256 for row in kept),
+        )
+        splits[split].images.flags.writeable = labels.flags.writeable = False
+        start = rows.stop
+    notices = scan.notices
+    if damaged:
+        notices += (f"{len(damaged):,} damaged files are skipped: {with_reasons(damaged)}",)
+    return DataSet(
+        classes=scan.classes,
+        **splits,
+        notices=notices,
+        unreadable=(*scan.unreadable, *damaged),
+        fingerprint=_fingerprint(scan.classes, splits, size, resize),
+    )
+
+
+def _decode_into(
+    pixels: np.ndarray,
+    scan: Scan,
+    images: list[ScannedImage],
+    *,
+    size: int,
+    resize: Resize,
+    progress: Progress | None,
+) -> tuple[Unreadable, ...]:
+    """Decode every image into its row; return those that cannot be decoded."""
+    rows = {image.file: row for row, image in enumerate(images)}
+    decoder = _decoder(size, resize)
+
+    def work(example: Example) -> Unreadable | None:
+        row = rows[example.file]
+        encoded = _read_again(example, images[row])
+        try:
+            pixels[row] = decoder(encoded).numpy()
+        except tf.errors.InvalidArgumentError:
+            kind = sniff(encoded)
+            reason = f"damaged, or a kind of {kind} that TensorFlow cannot decode"
+            return Unreadable(file=example.file, reason=reason)
+        return None
+
+    damaged = []
+    done = 0
+    wanted = (example for example in scan.source if example.file in rows)
+    for done, bad in enumerate(ordered_map(work, wanted), 1):
+        if bad is not None:
+            damaged.append(bad)
+        if progress is not None:
+            progress(done, len(images))
+    if done != len(images):
+        raise InputError(f"{printable(scan.source.name)} has changed since it was first read: start again")
+    return tuple(damaged)
+
+
+@cache
+def _decoder(size: int, resize: Resize) -> Callable[[bytes], tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def decode_on_cpu(encoded: tf.Tensor) -> tf.Tensor:
+        with tf.device("CPU"):
+            return decode(encoded, size=size, resize=resize)
+
+    return decode_on_cpu
+
+
+def _read_again(example: Example, image: ScannedImage) -> bytes:
+    try:
+        encoded = example.read()
+    except OSError as error:
+        raise InputError(
+            f"'{printable(example.file)}' can no longer be read ({error.strerror or error}): start again "
+            f"when nothing changes the images"
+        ) from error
+    if hashlib.sha256(encoded).hexdigest() != image.sha256:
+        raise InputError(
+            f"'{printable(example.file)}' has changed since it was first read: start again when nothing "
+            f"changes the images"
+        )
+    return encoded
+
+
+def _check_loss(scan: Scan, lost: set[str]) -> None:
+    """Raise if a class has lost all its training images, or a split all its images."""
+    before = Counter((image.split, image.label) for image in scan.images)
+    after = Counter((image.split, image.label) for image in scan.images if image.file not in lost)
+    bare = [scan.classes[label] for split, label in before if split == "train" and not after[split, label]]
+    if bare:
+        raise InputError(f"No training image can be decoded of: {listed(bare)}")
+    for split in SPLITS:
+        if any(split == had for had, _ in before) and not any(split == has for has, _ in after):
+            raise InputError(f"No {split} image can be decoded")
+
+
+def _fingerprint(classes: tuple[str, ...], splits: dict[SplitName, Split], size: int, resize: Resize) -> str:
+    entries = sorted(
+        f"{split} {label} {content}"
+        for split, images in splits.items()
+        for label, content in zip(images.labels, images.sha256, strict=True)
+    )
+    described = repr((classes, size, resize, entries))
+    return hashlib.sha256(described.encode("ascii", "backslashreplace")).hexdigest()

@@ -1,0 +1,59 @@
+"""The one rule that chooses what the user left open, from the data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What suits a data set."""
+
+    image_size: int
+    """Pixels a side."""
+    batch_size: int
+    epochs: int
+    """Epochs of a stage that trains blocks."""
+    augmentation: Literal["none", "light"]
+    """A preset of `recipes.parts.augment`."""
+    reasons: tuple[str, ...]
+    """One line for each choice."""
+
+
+def choose_defaults(
+    *,
+    train_images: int,
+    median_side: int,
+    native_size: int,
+    smallest_size: int,
+    gpu: bool,
+) -> Defaults:
+    """Choose image size, batch size, epochs and augmentation.
+
+    Args:
+        train_images: Images to train on.
+        median_side: Median over the images of their shorter side, in pixels.
+        native_size: The size at which the backbone was trained, in pixels.
+        smallest_size: The smallest that it takes, in pixels.
+        gpu: Whether a GPU is there.
+    """
+    tiny = median_side < 32
+    most = native_size if gpu else min(native_size, 160)
+    wanted = 32 * round(median_side / 32)
+    image_size = max(smallest_size, min(most, max(64, wanted)))
+    batch_size = 32 if train_images < 10_000 else 64
+    epochs = max(2, min(20, round(8_000 / train_images)))
+    return Defaults(
+        image_size=image_size,
+        batch_size=batch_size,
+        epochs=epochs,
+        augmentation="none" if tiny else "light",
+        reasons=(
+            f"image size {image_size}: the images' median shorter side, {median_side} px, to a multiple of 32, "
+            f"from 64 to {most}" + ("" if gpu else " (without a GPU)"),
+            f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
+            f"{epochs} epochs a stage: about 8,000 images seen in each, from 2 to 20 epochs",
+            "no augmentation: it changes images below 32 px too much"
+            if tiny
+            else "light augmentation: shifts, turns, light; no flips, which change some labels (--horizontal-flip)",
+        ),
+    )

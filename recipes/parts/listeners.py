@@ -1,0 +1,78 @@
+"""Callbacks of a staged run: what is shown, and what is written down, while it trains."""
+
+from pathlib import Path
+
+from recipes.parts.display import Display
+from recipes.parts.run_folder import append_line
+from recipes.parts.training import StageCallback, StageResult, StageStart
+
+
+class ShowStages(StageCallback):
+    """Tell a `Display` how far the run is.
+
+    Args:
+        display: Where to show it.
+    """
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self.display = display
+        self.epoch = 0
+
+    def on_stage_begin(self, start: StageStart) -> None:
+        """Say what trains."""
+        self.start = start
+        share = start.trainable_parameters / start.parameters
+        self.display.say(
+            f"stage {start.stage.name}: trains {_span(start.blocks)}, {start.trainable_parameters:,} of "
+            f"{start.parameters:,} parameters ({share:.1%}), learning rate {start.stage.learning_rate:g}"
+        )
+        self.display.begin_stage(start.index)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remember the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Move the bar."""
+        self.display.end_batch(self.start.index, self.epoch + (batch + 1) / self.start.steps_per_epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Show the epoch's numbers."""
+        self.display.end_epoch(self.start.index, epoch + 1, logs or {})
+
+    def on_stage_end(self, result: StageResult) -> None:
+        """Say which epoch was kept."""
+        self.display.end_stage(self.start.index, result.epochs)
+        kept = f"kept epoch {result.best_epoch}" if result.best_epoch else "no epoch was better: kept what was"
+        self.display.say(
+            f"  {kept} of {result.epochs}, validation loss {result.validation_loss:.4f}, {result.seconds:.1f} s; "
+            "frozen weights unchanged, bit for bit"
+        )
+
+
+class WriteHistory(StageCallback):
+    """Add a line to a file for every epoch.
+
+    Args:
+        path: A file of JSON lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_stage_begin(self, start: StageStart) -> None:
+        """Remember the stage."""
+        self.stage = start.stage.name
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write the line."""
+        append_line(self.path, {"stage": self.stage, "epoch": epoch + 1, **(logs or {})})
+
+
+def _span(blocks: tuple[str, ...]) -> str:
+    """Names of neighbouring blocks, shortened to the first and the last."""
+    if not blocks:
+        return "nothing"
+    return ", ".join(blocks) if len(blocks) <= 3 else f"{blocks[0]} to {blocks[-1]} ({len(blocks)} blocks)"

@@ -1,0 +1,61 @@
+"""Start TensorFlow: without its log noise, and with everything settled that must be settled before the first op."""
+
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is attached, told without importing TensorFlow."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def start(*, seed: int, deterministic: bool) -> None:
+    """Import TensorFlow quietly, then set seeds and determinism. Call it before any module that imports Keras.
+
+    Seeds and op determinism alone do not make two processes agree: the order in which independent ops finish
+    changes sums, so `deterministic` also runs one op at a time (each op still uses every core).
+
+    Args:
+        seed: Seed of Python, NumPy, TensorFlow and Keras.
+        deterministic: Whether the same call must give the same weights, bit for bit.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _native_stderr_held_back():
+        import tensorflow as tf
+    import keras
+
+    if deterministic:
+        # It cannot be set once ops have run, as in a notebook: results then vary in the last bits.
+        with suppress(RuntimeError):
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.experimental.enable_op_determinism()
+    random.seed(seed)
+    keras.utils.set_random_seed(seed)
+
+
+@contextmanager
+def _native_stderr_held_back() -> Iterator[None]:
+    """Hold back what native code writes to standard error; show it after all if the block raises.
+
+    TensorFlow's libraries log before they read any log level, so only the file descriptor can be silenced.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)

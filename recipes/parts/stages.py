@@ -1,0 +1,131 @@
+"""What a fine-tuning run does, as data: stages, and the strategies of the literature that they make up."""
+
+import math
+from dataclasses import dataclass, replace
+from itertools import cycle
+
+from zoo.errors import InputError
+from zoo.registry import unknown_name
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message is one line that says where it stopped and what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One call of `fit`: what trains, for how long, how fast.
+
+    Batch norm stays frozen in every stage, and each stage has a fresh Adam optimizer whose learning rate rises
+    linearly for the first steps and then falls to zero along a cosine.
+    """
+
+    name: str
+    """Shown in tables and figures."""
+    unfreeze: str = "head"
+    """What trains: `none`, `head`, `last:N` (the last N blocks and the head), `from:BLOCK` (that block and all after
+    it) or `all`."""
+    epochs: int = 10
+    """Most epochs; fewer when validation loss stops falling."""
+    learning_rate: float = 1e-3
+    """Peak learning rate, after warm-up."""
+    warmup: float = 0.1
+    """Fraction of the steps, in [0, 1), over which the learning rate rises from zero."""
+    patience: int = 5
+    """Stop after this many epochs without a lower validation loss."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise InputError(f"A stage needs 0 or more epochs. Received: epochs={self.epochs} in stage {self.name!r}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(
+                f"The learning rate must be positive. Received: learning_rate={self.learning_rate} in stage "
+                f"{self.name!r}"
+            )
+        if not 0 <= self.warmup < 1:
+            raise InputError(
+                f"Warm-up is a fraction of the steps in [0, 1). Received: warmup={self.warmup} in stage {self.name!r}"
+            )
+        if self.patience < 1:
+            raise InputError(f"Patience is 1 epoch or more. Received: patience={self.patience} in stage {self.name!r}")
+
+
+STRATEGIES = {
+    "zero": "nothing trains: a nearest-class-mean head on frozen features (Mensink et al. 2013)",
+    "linear_probe": "the head alone, on frozen features (Alain and Bengio 2016)",
+    "partial": "the head and the upper half of the blocks, at once (Yosinski et al. 2014)",
+    "full": "everything at once (Girshick et al. 2014)",
+    "gradual": "the head, then ever deeper, down to the input (Howard and Ruder 2018)",
+    "lp_ft": "a converged head first, then the top blocks, then deeper at a lower rate (Kumar et al. 2022)",
+}
+
+
+def check_strategy(name: str) -> None:
+    """Raise `InputError` for a name that is not in `STRATEGIES`."""
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+
+
+def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, ...]:
+    """The stages of a strategy for a backbone of `num_blocks` blocks.
+
+    Args:
+        strategy: A key of `STRATEGIES`.
+        num_blocks: Blocks of the backbone, the head not counted.
+        epochs: The length of a stage that trains blocks. A stage of the head alone, which is cheap and has to
+            converge, takes half as many again.
+
+    Returns:
+        Stages, first to last; none for `zero`.
+    """
+    check_strategy(strategy)
+
+    def last(fraction: float) -> str:
+        return f"last:{max(1, round(fraction * num_blocks))}"
+
+    head = Stage(name="head", unfreeze="head", epochs=math.ceil(1.5 * epochs), learning_rate=3e-3)
+    if strategy == "zero":
+        return ()
+    if strategy == "linear_probe":
+        return (head,)
+    if strategy == "partial":
+        return (Stage(name="partial", unfreeze=last(1 / 2), epochs=2 * epochs, learning_rate=1e-3),)
+    if strategy == "full":
+        return (Stage(name="full", unfreeze="all", epochs=2 * epochs, learning_rate=1e-3),)
+    if strategy == "gradual":
+        return (
+            head,
+            Stage(name="quarter", unfreeze=last(1 / 4), epochs=epochs, learning_rate=1e-3),
+            Stage(name="half", unfreeze=last(1 / 2), epochs=epochs, learning_rate=5e-4),
+            Stage(name="all", unfreeze="all", epochs=epochs, learning_rate=2e-4),
+        )
+    return (
+        head,
+        Stage(name="top", unfreeze=last(1 / 4), epochs=epochs, learning_rate=1e-3),
+        Stage(name="deeper", unfreeze=last(2 / 3), epochs=epochs, learning_rate=5e-4),
+    )
+
+
+def change_stages(
+    stages: tuple[Stage, ...], *, epochs: tuple[int, ...] = (), learning_rate: tuple[float, ...] = ()
+) -> tuple[Stage, ...]:
+    """Stages with other lengths or peak learning rates: one value for all of them, or one for each.
+
+    Raises:
+        InputError: If there are neither one nor as many values as stages.
+    """
+    for flag, values in (("epochs", epochs), ("learning-rate", learning_rate)):
+        if values and not stages:
+            raise InputError(f"--{flag} has nothing to change: this strategy trains no stage. Leave it away")
+        if len(values) not in (0, 1, len(stages)):
+            raise InputError(
+                f"--{flag} takes one value, or one for each of the {len(stages)} stages "
+                f"({', '.join(stage.name for stage in stages)}). Received: {len(values)} values"
+            )
+    lengths = epochs or tuple(stage.epochs for stage in stages)
+    rates = learning_rate or tuple(stage.learning_rate for stage in stages)
+    return tuple(
+        replace(stage, epochs=length, learning_rate=rate)
+        # One value is for all: `cycle` repeats it, and is cut off where the stages end.
+        for stage, length, rate in zip(stages, cycle(lengths), cycle(rates), strict=False)
+    )

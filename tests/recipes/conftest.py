@@ -1,0 +1,33 @@
+"""Fixtures that several test files of the recipes share."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def _png(seed, width, height):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+@pytest.fixture
+def put_images(tmp_path):
+    """A function that puts an image of random pixels at each path below a folder, and returns the folder.
+
+    The same path always gets the same pixels, other paths get others.
+    """
+
+    def put(*paths, below="images", width=9, height=7):
+        for path in paths:
+            file = tmp_path / below / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            seed = list(hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest())
+            file.write_bytes(_png(seed, width, height))
+        return tmp_path / below
+
+    return put
