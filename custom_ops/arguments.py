@@ -19,9 +19,7 @@ def check_input(x: Any, rank: int) -> Tensor:
         expected = "(batch, steps, channels)" if rank == 1 else "(batch, height, width, channels)"
         raise ValueError(f"The input must be {expected}. Received: an input of shape {x.shape}")
     if not x.dtype.is_floating:
-        raise ValueError(
-            f"The input must be of a floating point type. Received: {x.dtype.name}; cast it first"
-        )
+        raise ValueError(f"The input must be of a floating point type. Received: {x.dtype.name}; cast it first")
     return x
 
 
@@ -106,9 +104,7 @@ def attention_scores(scores: Any, x: Tensor) -> Tensor:
     one, each = (*x.shape[:-1], 1), tuple(x.shape)
     if scores.shape.is_compatible_with(one) or scores.shape.is_compatible_with(each):
         return scores
-    raise ValueError(
-        f"`scores` must have the shape {one} or {each}. Received: scores of shape {scores.shape}"
-    )
+    raise ValueError(f"`scores` must have the shape {one} or {each}. Received: scores of shape {scores.shape}")
 
 
 def like(value: Any, x: Tensor) -> Tensor:

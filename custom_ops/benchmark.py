@@ -100,9 +100,7 @@ def mixed(x: Tensor, a: Tensor) -> Tensor:
 def stacked(x: Tensor, size: int) -> Tensor:
     """All members of the windows along a new last axis."""
     height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
-    return tf.stack(
-        [x[:, i : i + height : 2, j : j + width : 2] for i in range(size) for j in range(size)], -1
-    )
+    return tf.stack([x[:, i : i + height : 2, j : j + width : 2] for i in range(size) for j in range(size)], -1)
 
 
 def stochastic(x: Tensor) -> Tensor:
@@ -304,12 +302,8 @@ def dispatch_row(line: dict[str, Any]) -> str:
 
 def main() -> None:
     """Reads the command line, measures, prints, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "operators", nargs="*", help="operators to measure, such as max or soft; all by default"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("operators", nargs="*", help="operators to measure, such as max or soft; all by default")
     parser.add_argument("--dispatch", action="store_true", help="compare the two forms over sizes")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each measurement (default 0.5)")

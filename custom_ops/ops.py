@@ -89,33 +89,25 @@ def avg_pool2d(x: Any, pool_size: Ints = 2, strides: Ints | None = None, padding
     return avg_pool(x, window)
 
 
-def lp_pool1d(
-    x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def lp_pool1d(x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The norm `(sum abs(x)^p)^(1/p)`; `p >= 1` is a scalar or per channel (Sermanet et al. 2012)."""
     x, window = _image(1, x, pool_size, strides, padding)
     return _steps(lp_pool(x, per_channel(check_p(p), x, "p"), window))
 
 
-def lp_pool2d(
-    x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def lp_pool2d(x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The norm `(sum abs(x)^p)^(1/p)`; `p >= 1` is a scalar or per channel (Sermanet et al. 2012)."""
     x, window = _image(2, x, pool_size, strides, padding)
     return lp_pool(x, per_channel(check_p(p), x, "p"), window)
 
 
-def gem_pool1d(
-    x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def gem_pool1d(x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The generalised mean `(mean max(x, 1e-6)^p)^(1/p)`; `p` as in `lp` (Radenovic et al. 2017)."""
     x, window = _image(1, x, pool_size, strides, padding)
     return _steps(gem_pool(x, per_channel(check_p(p), x, "p"), window))
 
 
-def gem_pool2d(
-    x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def gem_pool2d(x: Any, p: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The generalised mean `(mean max(x, 1e-6)^p)^(1/p)`; `p` as in `lp` (Radenovic et al. 2017)."""
     x, window = _image(2, x, pool_size, strides, padding)
     return gem_pool(x, per_channel(check_p(p), x, "p"), window)
@@ -137,19 +129,13 @@ def soft_pool2d(
     return soft_pool(x, per_channel(beta, x, "beta"), window)
 
 
-def lip_pool1d(
-    x: Any, logits: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def lip_pool1d(x: Any, logits: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The mean weighted with e^logits, which have the shape of `x` (Gao et al. 2019)."""
     x, window = _image(1, x, pool_size, strides, padding)
-    return _steps(
-        lip_pool(x, with_shape(_column(tf.convert_to_tensor(logits)), x, x.shape, "logits"), window)
-    )
+    return _steps(lip_pool(x, with_shape(_column(tf.convert_to_tensor(logits)), x, x.shape, "logits"), window))
 
 
-def lip_pool2d(
-    x: Any, logits: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid"
-) -> Tensor:
+def lip_pool2d(x: Any, logits: Any, pool_size: Ints = 2, strides: Ints | None = None, padding: str = "valid") -> Tensor:
     """The mean weighted with e^logits, which have the shape of `x` (Gao et al. 2019)."""
     x, window = _image(2, x, pool_size, strides, padding)
     return lip_pool(x, with_shape(logits, x, x.shape, "logits"), window)

@@ -257,9 +257,7 @@ def adaptive_pool2d(x: Array, grid: Pair, function: Callable[[Array], float]) ->
 
 def spatial_pyramid_pool2d(x: Array, levels: tuple[int, ...], function: Callable[[Array], float]) -> Array:
     """The adaptive pools of a pyramid of square grids, each flattened row by row, side by side."""
-    return np.concatenate(
-        [adaptive_pool2d(x, (level, level), function).reshape(x.shape[0], -1) for level in levels], 1
-    )
+    return np.concatenate([adaptive_pool2d(x, (level, level), function).reshape(x.shape[0], -1) for level in levels], 1)
 
 
 def k_max_pool1d(x: Array, k: int) -> Array:
@@ -300,9 +298,7 @@ def conv2d(x: Array, kernel: Array, strides: Pair = (1, 1), padding: Padding = "
 
 def depthwise_conv2d(x: Array, kernel: Array, strides: Pair = (1, 1), padding: Padding = "valid") -> Array:
     """Convolution of each channel with its own filters: (rows, columns, channels, depth_multiplier)."""
-    per_channel = [
-        conv2d(x[..., c : c + 1], kernel[:, :, c : c + 1], strides, padding) for c in range(x.shape[-1])
-    ]
+    per_channel = [conv2d(x[..., c : c + 1], kernel[:, :, c : c + 1], strides, padding) for c in range(x.shape[-1])]
     return np.concatenate(per_channel, -1)
 
 

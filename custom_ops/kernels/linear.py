@@ -81,9 +81,7 @@ def binomial_kernel(size: tuple[int, int], dtype: Any) -> Tensor:
     return tf.constant([[[row * column] for column in columns] for row in rows], accumulator(dtype))
 
 
-def softmax_kernel(
-    x: Tensor, size: tuple[int, int], row_logits: Any, column_logits: Any | None = None
-) -> Tensor:
+def softmax_kernel(x: Tensor, size: tuple[int, int], row_logits: Any, column_logits: Any | None = None) -> Tensor:
     """The products of softmax(row_logits (rows, channels)) and softmax(column_logits (columns, channels))."""
 
     def softmax(logits: Any, positions: int, name: str) -> Tensor:

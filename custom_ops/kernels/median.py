@@ -38,9 +38,7 @@ def backward(view: View, x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     low, high = middle(view, x)
     if low is high:
         return route(view, first_equal(members, low), dy)
-    return route(view, first_equal(members, low), 0.5 * dy) + route(
-        view, first_equal(members, high), 0.5 * dy
-    )
+    return route(view, first_equal(members, low), 0.5 * dy) + route(view, first_equal(members, high), 0.5 * dy)
 
 
 def middle(view: View, x: Tensor) -> tuple[Tensor, Tensor]:

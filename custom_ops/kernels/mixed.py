@@ -66,9 +66,7 @@ def mixed_backward(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor, 
     return view.join(reduce(tf.add, cells))
 
 
-def mixed_backward_alpha(
-    view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor, chosen: Tensor
-) -> Tensor:
+def mixed_backward_alpha(view: View, x: Tensor, alpha: Tensor, y: Tensor, dy: Tensor, chosen: Tensor) -> Tensor:
     """The gradient `dy (max - avg)`."""
     return sum_like(alpha, dy * (maximum(view, x) - mean(view, x)))
 
@@ -94,9 +92,7 @@ def gated_gate(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, ch
     return gate(view, x, weights)
 
 
-def gated_product(
-    view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor, a: Tensor
-) -> Tensor:
+def gated_product(view: View, x: Tensor, weights: Tensor, y: Tensor, dy: Tensor, chosen: Tensor, a: Tensor) -> Tensor:
     """The gradient of the product `weights . window`: `dy (max - avg) a (1 - a)`."""
     return dy * (maximum(view, x) - mean(view, x)) * a * (1 - a)
 

@@ -49,9 +49,7 @@ def soft_share(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, large
     return dy / reduce(tf.add, exponentials(view, beta * x, largest))
 
 
-def soft_backward(
-    view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor
-) -> Tensor:
+def soft_backward(view: View, x: Tensor, beta: Tensor, y: Tensor, dy: Tensor, largest: Tensor, share: Tensor) -> Tensor:
     """The gradient `dy w (1 + beta (x - y))`."""
     values = view.split(x)
     return gather(view, beta * x, largest, share, y, lambda output: 1 + beta * (values - output))

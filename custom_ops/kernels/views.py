@@ -198,8 +198,7 @@ class View:
         """
         down, across = self.down, self.across
         rows_around, columns_around = (
-            (-axis.offsets[0], larger(0, axis.cells + axis.offsets[-1] - axis.count))
-            for axis in (down, across)
+            (-axis.offsets[0], larger(0, axis.cells + axis.offsets[-1] - axis.count)) for axis in (down, across)
         )
         padded = [pad(y, rows_around, columns_around) for y in outputs]
         for d in down.offsets:

@@ -33,9 +33,7 @@ class BlurPooling1D(Pooling):
         Zhang 2019
     """
 
-    def __init__(
-        self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(1, pool_size, strides, padding, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
@@ -67,9 +65,7 @@ class BlurPooling2D(Pooling):
         Zhang 2019
     """
 
-    def __init__(
-        self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(2, pool_size, strides, padding, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:

@@ -10,9 +10,7 @@ from custom_ops.layers.exponent import build_exponent, check_exponent
 class GlobalGemPooling(GlobalPooling):
     """Global generalised mean pooling of either rank."""
 
-    def __init__(
-        self, rank: int, p: float, learned: bool, per_channel: bool, keepdims: bool, **keywords: Any
-    ) -> None:
+    def __init__(self, rank: int, p: float, learned: bool, per_channel: bool, keepdims: bool, **keywords: Any) -> None:
         super().__init__(rank, keepdims, **keywords)
         self.p, self.learned, self.per_channel = check_exponent(p, learned, per_channel)
 

@@ -48,9 +48,7 @@ class LipPooling1D(LipPooling):
         Gao et al. 2019
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(1, pool_size, strides, padding, **keywords)
 
     def call(self, inputs: list[Tensor], training: Any = None) -> Tensor:
@@ -85,9 +83,7 @@ class LipPooling2D(LipPooling):
         Gao et al. 2019
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(2, pool_size, strides, padding, **keywords)
 
     def call(self, inputs: list[Tensor], training: Any = None) -> Tensor:

@@ -47,9 +47,7 @@ class LpPooling1D(ExponentPooling):
         per_channel: bool = False,
         **keywords: Any,
     ) -> None:
-        super().__init__(
-            1, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords
-        )
+        super().__init__(1, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
         return self.pool(training, ops.lp_pool1d, x, self.exponent)
@@ -93,9 +91,7 @@ class LpPooling2D(ExponentPooling):
         per_channel: bool = False,
         **keywords: Any,
     ) -> None:
-        super().__init__(
-            2, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords
-        )
+        super().__init__(2, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
         return self.pool(training, ops.lp_pool2d, x, self.exponent)

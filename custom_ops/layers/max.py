@@ -29,9 +29,7 @@ class MaxPooling1D(Pooling):
         TensorShape([8, 16, 16])
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(1, pool_size, strides, padding, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
@@ -59,9 +57,7 @@ class MaxPooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(2, pool_size, strides, padding, **keywords)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:

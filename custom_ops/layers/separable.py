@@ -31,9 +31,7 @@ class SeparablePooling1D(Pooling):
         TensorShape([8, 16, 16])
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(1, pool_size, strides, padding, **keywords)
 
     def build(self, input_shape: Shape) -> None:
@@ -68,9 +66,7 @@ class SeparablePooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any
-    ) -> None:
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
         super().__init__(2, pool_size, strides, padding, **keywords)
 
     def build(self, input_shape: Shape) -> None:

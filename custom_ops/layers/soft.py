@@ -11,9 +11,7 @@ from custom_ops.layers.base import Pooling, register
 class SoftPooling(Pooling):
     """Soft pooling of either rank."""
 
-    def __init__(
-        self, rank: int, pool_size: Any, strides: Any, padding: Any, beta: float, **keywords: Any
-    ) -> None:
+    def __init__(self, rank: int, pool_size: Any, strides: Any, padding: Any, beta: float, **keywords: Any) -> None:
         super().__init__(rank, pool_size, strides, padding, **keywords)
         self.beta = check_number(beta, "beta")
 

@@ -15,9 +15,7 @@ def holds_compiled_function(function, *arguments) -> bool:
     """Whether the graph of a function, or one that it calls, is marked for XLA."""
     graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph.as_graph_def()
     return any(
-        called.attr["_XlaMustCompile"].b
-        for called in graph.library.function
-        if "_XlaMustCompile" in called.attr
+        called.attr["_XlaMustCompile"].b for called in graph.library.function if "_XlaMustCompile" in called.attr
     )
 
 

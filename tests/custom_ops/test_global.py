@@ -94,9 +94,9 @@ def test_adaptive_pools_and_the_pyramid(mode, known, x):
 
 def test_keras_still_cannot_pool_to_every_grid():
     """Once it can, ours may leave it to Keras."""
-    image = tf.zeros((1, 7, 7, 1))
-    with pytest.raises(ValueError, match="Negative dimension|must be positive|exceeds|<="):
-        keras.ops.adaptive_average_pool(image, (1, 1), data_format="channels_last")
+    one = tf.function(lambda x: keras.ops.adaptive_average_pool(x, (1, 1), data_format="channels_last"))
+    with pytest.raises(ValueError, match="Negative dimension"):
+        one.get_concrete_function(tf.TensorSpec((1, 7, 7, 1)))
     unknown = tf.function(lambda x: keras.ops.adaptive_average_pool(x, (2, 2), data_format="channels_last"))
     with pytest.raises(ValueError, match="statically known"):
         unknown.get_concrete_function(tf.TensorSpec((None, None, None, 1)))

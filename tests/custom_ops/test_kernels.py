@@ -156,9 +156,7 @@ def test_draws_follow_the_probabilities_and_not_each_other():
         assert numbers.min() >= 0
         assert numbers.max() < 1
         counts = np.histogram(numbers, 20, (0, 1))[0]
-        assert (
-            (counts - 10_000) ** 2 / 10_000
-        ).sum() < 50  # chi-squared with 19 degrees of freedom, p < 1e-4
+        assert ((counts - 10_000) ** 2 / 10_000).sum() < 50  # chi-squared with 19 degrees of freedom, p < 1e-4
         for lag in (1, 2, 500):
             assert abs(np.corrcoef(numbers[lag:], numbers[:-lag])[0, 1]) < 0.012  # five standard deviations
     for one, other in itertools.combinations(draws, 2):
@@ -186,9 +184,7 @@ def test_fast_exp_is_accurate_over_its_whole_range():
 
 
 def test_fast_log_is_accurate_over_its_whole_range():
-    x = np.concatenate([np.geomspace(1.2e-38, 3.4e38, 400_001), np.linspace(0.5, 2, 100_001)]).astype(
-        "float32"
-    )
+    x = np.concatenate([np.geomspace(1.2e-38, 3.4e38, 400_001), np.linspace(0.5, 2, 100_001)]).astype("float32")
     expected = np.log(x.astype("float64"))
     np.testing.assert_allclose(compiled(fast_math.log)(x), expected, rtol=3e-7, atol=1e-10)
     assert compiled(fast_math.log)(tf.constant([1.0]))[0] == 0

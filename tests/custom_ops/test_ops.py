@@ -149,9 +149,7 @@ def test_one_dimension_is_one_column(case, rng):
     parameters = case.parameters(rng, image.shape, size)
     expected = case.definition(image, parameters, size, strides, padding)[:, :, 0]
     operator = getattr(ops, f"{case.name}_pool1d")
-    given = [
-        p.reshape(p.shape[0], *p.shape[2:]) if p.ndim > 2 and case.name == "gated" else p for p in parameters
-    ]
+    given = [p.reshape(p.shape[0], *p.shape[2:]) if p.ndim > 2 and case.name == "gated" else p for p in parameters]
     with custom_ops.lowering("native"):
         match case.name:
             case "soft":
@@ -269,15 +267,9 @@ def test_inside_xla_the_gradient_is_the_same(case, form, rng):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
 
 
-SMOOTH = [case for case in CASES if case.name not in ("max", "median", "stochastic", "mixed", "gated")]
-
-
 @both_forms
 @pytest.mark.parametrize("in_graph", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, marks=() if c.name in FEW else pytest.mark.slow, id=c.name) for c in SMOOTH],
-)
+@few_by_name
 def test_gradients_of_gradients(case, form, in_graph, rng):
     geometry = ((2, 2), (2, 1), "same")
     x = rng.uniform(0.5, 2, size=(1, 3, 3, CHANNELS))

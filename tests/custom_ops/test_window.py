@@ -31,9 +31,7 @@ def test_same_output_length_is_one_window_for_every_stride_begun(length, size, s
     assert reference.output_size(length, size, stride, "same") == starts
 
 
-@pytest.mark.parametrize(
-    ("length", "size", "stride"), [(7, 3, 2), (8, 3, 2), (9, 2, 4), (5, 4, 1), (6, 5, 3)]
-)
+@pytest.mark.parametrize(("length", "size", "stride"), [(7, 3, 2), (8, 3, 2), (9, 2, 4), (5, 4, 1), (6, 5, 3)])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_windows_stand_where_tensorflow_puts_them(length, size, stride, padding):
     x = np.arange(length, dtype=np.float32).reshape(1, length, 1, 1)
