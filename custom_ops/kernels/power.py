@@ -9,6 +9,7 @@ n`. A zero has no part in either, so that lp has the gradient 0 at 0, for p = 1 
 the input make the outputs of their windows NaN or infinite, or in the xla form any number.
 """
 
+import math
 from functools import reduce
 from typing import Any
 
@@ -80,8 +81,10 @@ def share(view: View, v: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """Sum over the windows of a position of `dy (v / y)^(p - 1)`."""
     log_v = view.split(log(tf.maximum(v, TINY)))
     log_y = log(tf.maximum(y, TINY))
+    # No power is above the number of positions, except where no window stands: infinity times zero would be NaN.
+    limit = math.log(view.window.positions)
     cells = [
-        covered(numbers, g * exp((p - 1) * (log_v - log_of_window)))
+        covered(numbers, g * exp(tf.minimum((p - 1) * (log_v - log_of_window), limit)))
         for numbers, (log_of_window, g) in view.covering(log_y, tf.where(y > 0, dy, 0.0))
     ]
     return view.join(reduce(tf.add, cells))

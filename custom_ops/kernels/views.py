@@ -79,7 +79,7 @@ class Axis:
         past = smaller(self.count, (self.length - 1 + self.before - member) // self.stride + 1)
         return first, larger(first, past)
 
-    def slice(self, member: int, first: Size, past: Size) -> slice:
+    def places(self, member: int, first: Size, past: Size) -> slice:
         """Where `member` of the windows from `first` to `past` lies in the image."""
         start = first * self.stride + member - self.before
         return slice(start, start + larger(0, (past - first - 1) * self.stride + 1), self.stride)
@@ -141,7 +141,7 @@ class View:
             for j in range(self.across.size):
                 top, bottom = self.down.windows_with(i)
                 left, right = self.across.windows_with(j)
-                inside = x[:, self.down.slice(i, top, bottom), self.across.slice(j, left, right)]
+                inside = x[:, self.down.places(i, top, bottom), self.across.places(j, left, right)]
                 rows, columns = (top, self.down.count - bottom), (left, self.across.count - right)
                 members.append(pad(inside, rows, columns, fill))
         return members

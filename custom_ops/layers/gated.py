@@ -6,6 +6,8 @@ from custom_ops import ops
 from custom_ops.arguments import check_bool
 from custom_ops.layers.base import Pooling, Shape, register
 
+Tensor = Any
+
 
 class GatedPooling(Pooling):
     """Gated pooling of either rank."""
@@ -24,9 +26,6 @@ class GatedPooling(Pooling):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "per_channel": self.per_channel}
-
-
-Tensor = Any
 
 
 @register

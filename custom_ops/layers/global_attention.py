@@ -5,6 +5,8 @@ from typing import Any
 from custom_ops import ops
 from custom_ops.layers.base import GlobalPooling, Shape, register
 
+Tensor = Any
+
 
 class GlobalAttentionPooling(GlobalPooling):
     """Global attention pooling of either rank."""
@@ -12,9 +14,6 @@ class GlobalAttentionPooling(GlobalPooling):
     def build(self, input_shape: Shape) -> None:
         """Makes the direction that scores a position."""
         self.score = self.add_weight(shape=(input_shape[-1], 1), initializer="zeros", name="score")
-
-
-Tensor = Any
 
 
 @register

@@ -5,6 +5,8 @@ from typing import Any
 from custom_ops import ops
 from custom_ops.layers.base import GlobalPooling, Shape, register
 
+Tensor = Any
+
 
 class GlobalAvgMaxPooling(GlobalPooling):
     """Global average and max pooling of either rank."""
@@ -13,9 +15,6 @@ class GlobalAvgMaxPooling(GlobalPooling):
         """Twice the channels."""
         *others, channels = super().compute_output_shape(input_shape)
         return (*others, None if channels is None else 2 * channels)
-
-
-Tensor = Any
 
 
 @register

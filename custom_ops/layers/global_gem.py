@@ -6,6 +6,8 @@ from custom_ops import ops
 from custom_ops.layers.base import GlobalPooling, Shape, register
 from custom_ops.layers.exponent import build_exponent, check_exponent
 
+Tensor = Any
+
 
 class GlobalGemPooling(GlobalPooling):
     """Global generalised mean pooling of either rank."""
@@ -22,9 +24,6 @@ class GlobalGemPooling(GlobalPooling):
         """The arguments of the constructor."""
         own = {"p": self.p, "learned": self.learned, "per_channel": self.per_channel}
         return {**super().get_config(), **own}
-
-
-Tensor = Any
 
 
 @register

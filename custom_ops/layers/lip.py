@@ -5,6 +5,8 @@ from typing import Any
 from custom_ops import ops
 from custom_ops.layers.base import Pooling, Shape, register
 
+Tensor = Any
+
 
 class LipPooling(Pooling):
     """LIP pooling of either rank."""
@@ -16,9 +18,6 @@ class LipPooling(Pooling):
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The shape of what is pooled decides."""
         return super().compute_output_shape(input_shape[0])
-
-
-Tensor = Any
 
 
 @register

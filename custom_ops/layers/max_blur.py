@@ -6,6 +6,8 @@ from custom_ops import ops
 from custom_ops.layers.base import Pooling, Shape, register
 from custom_ops.window import make_window, positive_ints
 
+Tensor = Any
+
 
 class MaxBlurPooling(Pooling):
     """Max-blur pooling of either rank."""
@@ -27,9 +29,6 @@ class MaxBlurPooling(Pooling):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "filter_size": self.filter_size}
-
-
-Tensor = Any
 
 
 @register

@@ -7,6 +7,8 @@ from custom_ops import ops
 from custom_ops.arguments import check_number
 from custom_ops.layers.base import Pooling, register
 
+Tensor = Any
+
 
 class SoftPooling(Pooling):
     """Soft pooling of either rank."""
@@ -18,9 +20,6 @@ class SoftPooling(Pooling):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "beta": self.beta}
-
-
-Tensor = Any
 
 
 @register

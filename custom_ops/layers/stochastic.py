@@ -8,6 +8,8 @@ from custom_ops import ops
 from custom_ops.layers.base import Pooling, register
 from custom_ops.window import is_int
 
+Tensor = Any
+
 
 class StochasticPooling(Pooling):
     """Stochastic pooling of either rank."""
@@ -24,9 +26,6 @@ class StochasticPooling(Pooling):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "seed": self.seed}
-
-
-Tensor = Any
 
 
 @register

@@ -43,6 +43,19 @@ def test_lp_has_no_gradient_at_zero(form):
 
 
 @both_forms
+def test_a_high_power_stays_finite_where_no_window_stands(form):
+    x = tf.constant(np.random.default_rng(0).normal(size=(1, 5, 5, 2)) * 1e4, tf.float32)
+    for operator in (ops.lp_pool2d, ops.gem_pool2d):
+        with custom_ops.lowering(form), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = operator(x, 50.0)
+        gradient = tape.gradient(y, x)
+        assert np.isfinite(y).all()
+        assert np.isfinite(gradient).all()
+        assert not np.any(gradient[:, 4])
+
+
+@both_forms
 def test_gem_has_no_gradient_below_its_floor(form):
     y, gradient = one_window(form, ops.gem_pool2d, [-1, -2, 0, -5], 3.0)
     assert y == pytest.approx(1e-6)
