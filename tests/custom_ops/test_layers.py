@@ -185,8 +185,8 @@ def test_all_layers_train_under_xla(model, x):
 
 
 def test_some_layers_train_under_xla(x):
-    """As above, for the time that compiling takes: one layer of each kind."""
-    some = ("MaxPooling", "GatedPooling", "StochasticPooling", "Attention", "Pyramid")
+    """As above, for the time that compiling takes."""
+    some = ("MaxPooling", "StochasticPooling", "Attention")
     check_training(all_layers((9, 8), 2, some), x, jit_compile=True)
 
 
