@@ -140,6 +140,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     from recipes.parts.class_means import set_nearest_class_mean_head
     from recipes.parts.classifier import build_classifier
     from recipes.parts.dataset import materialise
+    from recipes.parts.inference import Inference
     from recipes.parts.listeners import ShowStages, WriteHistory
     from recipes.parts.metrics import measure, metrics_table
     from recipes.parts.recorded import write_split
@@ -161,8 +162,9 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     image_size = config.image_size or defaults.image_size
     batch_size = config.batch_size or defaults.batch_size
     augmentation = config.augmentation or defaults.augmentation
-    for line in defaults.reasons:
-        display.say(f"  {line}")
+    for name, reason in defaults.reasons.items():
+        if not (getattr(config, name) or (config.stages and name == "epochs")):
+            display.say(f"  {reason}")
     with display.working("decoding images") as progress:
         data = materialise(
             found,
@@ -234,10 +236,8 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     calibration = {"temperature": 1.0}
     write_json(folder / "calibration.json", calibration)
     splits = {"validation": data.validation, "test": data.test}
-    logits = {
-        name: model.predict(evaluation_batches(split, batch_size=batch_size), verbose=0)
-        for name, split in splits.items()
-    }
+    infer = Inference(model)
+    logits = {name: infer(evaluation_batches(split, batch_size=batch_size)) for name, split in splits.items()}
     measured = {
         name: measure(logits[name], split.labels, data.classes, **calibration) for name, split in splits.items()
     }

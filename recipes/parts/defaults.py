@@ -15,8 +15,8 @@ class Defaults:
     """Epochs of a stage that trains blocks."""
     augmentation: Literal["none", "light"]
     """A preset of `recipes.parts.augment`."""
-    reasons: tuple[str, ...]
-    """One line for each choice."""
+    reasons: dict[str, str]
+    """For each of the fields above, one line that says what was chosen and why."""
 
 
 def choose_defaults(
@@ -47,13 +47,13 @@ def choose_defaults(
         batch_size=batch_size,
         epochs=epochs,
         augmentation="none" if tiny else "light",
-        reasons=(
-            f"image size {image_size}: the images' median shorter side, {median_side} px, to a multiple of 32, "
+        reasons={
+            "image_size": f"image size {image_size}: the median shorter side, {median_side} px, to a multiple of 32, "
             f"from 64 to {most}" + ("" if gpu else " (without a GPU)"),
-            f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
-            f"{epochs} epochs a stage: about 8,000 images seen in each, from 2 to 20 epochs",
-            "no augmentation: it changes images below 32 px too much"
+            "batch_size": f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
+            "epochs": f"{epochs} epochs a stage: about 8,000 images seen in each, from 2 to 20 epochs",
+            "augmentation": "no augmentation: it changes images below 32 px too much"
             if tiny
             else "light augmentation: shifts, turns, light; no flips, which change some labels (--horizontal-flip)",
-        ),
+        },
     )
