@@ -69,7 +69,7 @@ def run(config: Config) -> dict[str, Any]:
                 found = scan_recorded(source, records, finished.classes, splits=["test"], progress=progress)
             else:
                 found = scan_as_test(source, finished.classes, bad_images=config.bad_images, progress=progress)
-        with display.working("decoding images") as progress:
+        with display.working("decoding images") as progress, runtime.native_stderr_held_back():
             data = materialise(found, size=finished.image_size, resize=finished.config["resize"], progress=progress)
         for notice in data.notices:
             display.say(f"  {notice}")

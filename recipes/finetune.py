@@ -165,7 +165,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     for name, reason in defaults.reasons.items():
         if not (getattr(config, name) or (config.stages and name == "epochs")):
             display.say(f"  {reason}")
-    with display.working("decoding images") as progress:
+    with display.working("decoding images") as progress, runtime.native_stderr_held_back():
         data = materialise(
             found,
             size=image_size,
@@ -245,6 +245,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         **measured,
         "stages": [asdict(result) for result in results],
         "seconds": time.perf_counter() - began,
+        "notices": data.notices,
     }
     draw_report(
         folder / "report.png",
@@ -256,6 +257,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         images=data.test.images,
         labels=data.test.labels,
         logits=logits["test"],
+        notices=data.notices,
         **calibration,
     )
     write_json(folder / "metrics.json", metrics)

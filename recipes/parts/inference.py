@@ -1,5 +1,7 @@
 """What a model says of images: one traced function for validation, test and prediction."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -23,11 +25,11 @@ class Inference:
 
         self._answer = answer
 
-    def __call__(self, batches: tf.data.Dataset) -> np.ndarray:
+    def __call__(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> np.ndarray:
         """Outputs for all images, in order.
 
         Args:
-            batches: Batches of `(images, labels)`, as `evaluation_batches` gives them.
+            batches: Tuples that begin with images, such as the `(images, labels)` of `evaluation_batches`.
 
         Returns:
             `(n, ...)`: the outputs of the batches, one after the other.
