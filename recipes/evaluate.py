@@ -54,6 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     from recipes.parts.batches import evaluation_batches
     from recipes.parts.dataset import materialise
     from recipes.parts.finished_run import load_run
+    from recipes.parts.inference import Inference
     from recipes.parts.metrics import class_table, measure, metrics_table
     from recipes.parts.recorded import read_split, scan_recorded
     from recipes.parts.scan import scan_as_test
@@ -68,11 +69,11 @@ def run(config: Config) -> dict[str, Any]:
                 found = scan_recorded(source, records, finished.classes, splits=["test"], progress=progress)
             else:
                 found = scan_as_test(source, finished.classes, bad_images=config.bad_images, progress=progress)
-        with display.working("decoding images") as progress:
+        with display.working("decoding images") as progress, runtime.native_stderr_held_back():
             data = materialise(found, size=finished.image_size, resize=finished.config["resize"], progress=progress)
         for notice in data.notices:
             display.say(f"  {notice}")
-        logits = finished.model.predict(evaluation_batches(data.test, batch_size=config.batch_size), verbose=0)
+        logits = Inference(finished.model)(evaluation_batches(data.test, batch_size=config.batch_size))
         measured = measure(logits, data.test.labels, finished.classes, temperature=finished.temperature)
         display.show(class_table(measured))
         display.say()

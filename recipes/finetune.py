@@ -140,6 +140,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     from recipes.parts.class_means import set_nearest_class_mean_head
     from recipes.parts.classifier import build_classifier
     from recipes.parts.dataset import materialise
+    from recipes.parts.inference import Inference
     from recipes.parts.listeners import ShowStages, WriteHistory
     from recipes.parts.metrics import measure, metrics_table
     from recipes.parts.recorded import write_split
@@ -161,9 +162,10 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     image_size = config.image_size or defaults.image_size
     batch_size = config.batch_size or defaults.batch_size
     augmentation = config.augmentation or defaults.augmentation
-    for line in defaults.reasons:
-        display.say(f"  {line}")
-    with display.working("decoding images") as progress:
+    for name, reason in defaults.reasons.items():
+        if not (getattr(config, name) or (config.stages and name == "epochs")):
+            display.say(f"  {reason}")
+    with display.working("decoding images") as progress, runtime.native_stderr_held_back():
         data = materialise(
             found,
             size=image_size,
@@ -234,10 +236,8 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     calibration = {"temperature": 1.0}
     write_json(folder / "calibration.json", calibration)
     splits = {"validation": data.validation, "test": data.test}
-    logits = {
-        name: model.predict(evaluation_batches(split, batch_size=batch_size), verbose=0)
-        for name, split in splits.items()
-    }
+    infer = Inference(model)
+    logits = {name: infer(evaluation_batches(split, batch_size=batch_size)) for name, split in splits.items()}
     measured = {
         name: measure(logits[name], split.labels, data.classes, **calibration) for name, split in splits.items()
     }
@@ -245,6 +245,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         **measured,
         "stages": [asdict(result) for result in results],
         "seconds": time.perf_counter() - began,
+        "notices": data.notices,
     }
     draw_report(
         folder / "report.png",
@@ -256,6 +257,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         images=data.test.images,
         labels=data.test.labels,
         logits=logits["test"],
+        notices=data.notices,
         **calibration,
     )
     write_json(folder / "metrics.json", metrics)

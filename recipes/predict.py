@@ -20,7 +20,7 @@ from rich.text import Text
 
 from recipes.parts import runtime
 from recipes.parts.command_line import BAD_INPUT, OK, guarded
-from recipes.parts.display import complain
+from recipes.parts.display import Display, complain
 from recipes.parts.names import printable
 from zoo.errors import InputError
 
@@ -65,37 +65,46 @@ def run(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
 
     from recipes.parts.finished_run import load_run
     from recipes.parts.images import decode, inspect
+    from recipes.parts.inference import Inference
     from recipes.parts.metrics import log_softmax
 
     finished = load_run(config.run)
+    infer = Inference(finished.model)
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []
-    for start in range(0, len(config.images), BATCH):
-        pixels, files = [], []
-        for path in config.images[start : start + BATCH]:
-            try:
-                encoded = path.read_bytes()
-                inspect(encoded)
-                pixels.append(decode(tf.constant(encoded), size=finished.image_size, resize=finished.config["resize"]))
-                files.append(str(path))
-            except OSError as error:
-                unreadable.append(f"{printable(str(path))}: {error.strerror}")
-            except InputError as error:
-                unreadable.append(f"{printable(str(path))}: {error}")
-            except tf.errors.InvalidArgumentError:
-                unreadable.append(f"{printable(str(path))}: its image data is damaged")
-        if not pixels:
-            continue
-        logits = finished.model.predict(tf.cast(tf.stack(pixels), tf.float32), batch_size=BATCH, verbose=0)
-        for file, scores in zip(files, np.exp(log_softmax(logits / finished.temperature)), strict=True):
-            order = np.argsort(-scores, kind="stable")[: config.top]
-            results.append(
-                {
-                    "file": file,
-                    "classes": [finished.classes[index] for index in order],
-                    "scores": [float(scores[index]) for index in order],
-                }
-            )
+
+    def read(path: Path) -> tf.Tensor | None:
+        try:
+            encoded = path.read_bytes()
+            inspect(encoded)
+            return decode(tf.constant(encoded), size=finished.image_size, resize=finished.config["resize"])
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except InputError as error:
+            reason = str(error)
+        except tf.errors.InvalidArgumentError:
+            reason = "its image data is damaged"
+        unreadable.append(f"{printable(str(path))}: {reason}")
+        return None
+
+    with Display(quiet=config.json) as display, display.working("classifying images") as progress:
+        for start in range(0, len(config.images), BATCH):
+            with runtime.native_stderr_held_back():
+                pixels = [(path, read(path)) for path in config.images[start : start + BATCH]]
+            readable = [(path, image) for path, image in pixels if image is not None]
+            progress(min(start + BATCH, len(config.images)), len(config.images))
+            if not readable:
+                continue
+            logits = infer([(tf.cast(tf.stack([image for _, image in readable]), tf.float32),)])
+            for (path, _), scores in zip(readable, np.exp(log_softmax(logits / finished.temperature)), strict=True):
+                order = np.argsort(-scores, kind="stable")[: config.top]
+                results.append(
+                    {
+                        "file": str(path),
+                        "classes": [finished.classes[index] for index in order],
+                        "scores": [float(scores[index]) for index in order],
+                    }
+                )
     return results, unreadable
 
 

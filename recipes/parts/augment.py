@@ -1,5 +1,6 @@
 """Random changes of training images, the same for the same seed, epoch and example wherever they are made."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Augmentation:
     brightness: float = 0.0
     """Add or take up to this fraction of the range from black to white."""
     contrast: float = 0.0
-    """Stretch or squeeze the distance of every pixel from the image's mean by up to this fraction."""
+    """Stretch or squeeze the distance of every level from the image's mean by up to this fraction."""
     horizontal_flip: bool = False
     """Mirror every second image, on average, left to right; where that keeps the label."""
     vertical_flip: bool = False
@@ -56,18 +57,9 @@ PRESETS = {
 }
 """None of them flips, as that changes the label of digits, letters and signs, and none turns a 6 into a 9."""
 
-# Random numbers that one image takes in one epoch, in this order, whether they are used or not: so switching
-# one change on does not draw others anew.
-_DRAWS = (
-    "shift_x",
-    "shift_y",
-    "zoom",
-    "rotate",
-    "brightness",
-    "contrast",
-    "horizontal_flip",
-    "vertical_flip",
-)
+# Random numbers that one image takes in one epoch, whether they are used or not: so switching one change on
+# does not draw the others anew.
+_DRAWS = ("shift_x", "shift_y", "zoom", "rotate", "brightness", "contrast", "horizontal_flip", "vertical_flip")
 
 
 def draw(examples: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -79,54 +71,70 @@ def draw(examples: int, *, seed: int, epoch: int) -> np.ndarray:
         epoch: Counted from 0.
 
     Returns:
-        float32 `(examples, 8)`, in [-1, 1). A row depends on seed, epoch and its own index alone.
+        float64 `(examples, 8)`, in [-1, 1). A row depends on seed, epoch and its own index alone.
     """
     generator = np.random.default_rng([seed, epoch, 1])
-    return generator.random((examples, len(_DRAWS)), np.float32) * 2 - 1
+    return generator.random((examples, len(_DRAWS))) * 2 - 1
 
 
-def augment(images: tf.Tensor, drawn: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """Change a batch of images.
+def plan_changes(drawn: np.ndarray, augmentation: Augmentation, *, height: int, width: int) -> np.ndarray:
+    """Turn random numbers into what is done to each image.
+
+    Here and not in a TensorFlow op per batch, because there the cosine of a number depends in its last bit on
+    where in the batch it stands.
 
     Args:
-        images: float32 `(batch, height, width, 3)`, from 0 to 255.
-        drawn: float32 `(batch, 8)`, rows of what `draw` gives.
+        drawn: What `draw` gives.
+        augmentation: How much images may change.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+
+    Returns:
+        float32 `(examples, 10)`: the first two rows of the matrix that takes a place in the result to a place
+        in the image (x before y), two zeros, the factor of contrast, and the levels of brightness to add.
+    """
+    numbers = dict(zip(_DRAWS, drawn.T, strict=True))
+    angle = np.deg2rad(augmentation.rotate) * numbers["rotate"]
+    shrink = (1 + augmentation.zoom) ** -numbers["zoom"]
+    mirror_x = np.where(augmentation.horizontal_flip & (numbers["horizontal_flip"] < 0), -1, 1)
+    mirror_y = np.where(augmentation.vertical_flip & (numbers["vertical_flip"] < 0), -1, 1)
+    xx, xy = shrink * np.cos(angle) * mirror_x, -shrink * np.sin(angle) * mirror_y
+    yx, yy = shrink * np.sin(angle) * mirror_x, shrink * np.cos(angle) * mirror_y
+    # Everything turns about the centre.
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    x0 = center_x - xx * center_x - xy * center_y + augmentation.shift * width * numbers["shift_x"]
+    y0 = center_y - yx * center_x - yy * center_y + augmentation.shift * height * numbers["shift_y"]
+    none = np.zeros_like(angle)
+    contrast = 1 + augmentation.contrast * numbers["contrast"]
+    brightness = 255 * augmentation.brightness * numbers["brightness"]
+    return np.stack([xx, xy, x0, yx, yy, y0, none, none, contrast, brightness], axis=1).astype(np.float32)
+
+
+def augment(images: tf.Tensor, changes: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+    """Change a batch of images. What becomes of one does not depend on the others.
+
+    Args:
+        images: uint8 `(batch, height, width, 3)`.
+        changes: float32 `(batch, 10)`, rows of what `plan_changes` gives.
         augmentation: How much they may change.
 
     Returns:
-        float32, of the same shape and range.
+        float32 `(batch, height, width, 3)`, from 0 to 255.
     """
-    numbers = dict(zip(_DRAWS, tf.unstack(drawn, num=len(_DRAWS), axis=1), strict=True))
+    changed = tf.cast(images, tf.float32)
     if augmentation.moves_pixels:
-        height, width = images.shape[1:3]
-        images = tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=_transforms(numbers, augmentation, height, width),
-            output_shape=(height, width),
+        changed = tf.raw_ops.ImageProjectiveTransformV3(
+            images=changed,
+            transforms=changes[:, :8],
+            output_shape=images.shape[1:3],
             fill_value=0.0,
             interpolation="BILINEAR",
             fill_mode="REFLECT",
         )
     if augmentation.changes_light:
-        added = 255 * augmentation.brightness * numbers["brightness"][:, None, None, None]
-        factor = 1 + augmentation.contrast * numbers["contrast"][:, None, None, None]
-        mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-        images = tf.clip_by_value((images - mean) * factor + mean + added, 0.0, 255.0)
-    return images
-
-
-def _transforms(numbers: dict[str, tf.Tensor], augmentation: Augmentation, height: int, width: int) -> tf.Tensor:
-    """The matrices, as 8 numbers each, that take a place in the result to a place in the image."""
-    angle = augmentation.rotate * (np.pi / 180) * numbers["rotate"]
-    shrink = tf.exp(-np.log1p(augmentation.zoom) * numbers["zoom"])
-    cosine, sine = tf.cos(angle) * shrink, tf.sin(angle) * shrink
-    mirror_x = tf.where(numbers["horizontal_flip"] < 0, -1.0, 1.0) if augmentation.horizontal_flip else 1.0
-    mirror_y = tf.where(numbers["vertical_flip"] < 0, -1.0, 1.0) if augmentation.vertical_flip else 1.0
-    xx, xy = cosine * mirror_x, -sine * mirror_y
-    yx, yy = sine * mirror_x, cosine * mirror_y
-    # Everything turns about the centre.
-    center_x, center_y = (width - 1) / 2, (height - 1) / 2
-    x0 = center_x - xx * center_x - xy * center_y + augmentation.shift * width * numbers["shift_x"]
-    y0 = center_y - yx * center_x - yy * center_y + augmentation.shift * height * numbers["shift_y"]
-    zero = tf.zeros_like(angle)
-    return tf.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1)
+        # A sum of whole numbers, as a sum of fractions depends in its last bit on the order of adding.
+        total = tf.reduce_sum(tf.cast(images, tf.int32), axis=(1, 2, 3), keepdims=True)
+        mean = tf.cast(total, tf.float32) / math.prod(images.shape[1:])
+        contrast, brightness = (changes[:, column, None, None, None] for column in (8, 9))
+        changed = tf.clip_by_value((changed - mean) * contrast + (mean + brightness), 0.0, 255.0)
+    return changed

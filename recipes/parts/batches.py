@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from recipes.parts.augment import Augmentation, augment, draw
+from recipes.parts.augment import Augmentation, augment, draw, plan_changes
 from recipes.parts.dataset import Split
 from zoo.errors import InputError
 
@@ -40,19 +40,20 @@ def training_batches(
         InputError: If there are no images, or `batch_size` is not positive.
     """
     _check(split, batch_size)
-    examples = len(split)
+    examples, height, width = split.images.shape[:3]
 
     def plan(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.random.default_rng([seed, int(epoch), 0]).permutation(examples)
-        return order, draw(examples, seed=seed, epoch=int(epoch))[order]
+        drawn = draw(examples, seed=seed, epoch=int(epoch))
+        return order, plan_changes(drawn, augmentation, height=height, width=width)[order]
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order, drawn = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
-        order, drawn = tf.ensure_shape(order, (examples,)), tf.ensure_shape(drawn, (examples, None))
-        return tf.data.Dataset.from_tensor_slices((order, drawn)).batch(batch_size)
+        order, changes = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
+        order, changes = tf.ensure_shape(order, (examples,)), tf.ensure_shape(changes, (examples, 10))
+        return tf.data.Dataset.from_tensor_slices((order, changes)).batch(batch_size)
 
-    def finish(images: tf.Tensor, labels: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        images = augment(tf.cast(images, tf.float32), drawn, augmentation)
+    def finish(images: tf.Tensor, labels: tf.Tensor, changes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images = augment(images, changes, augmentation)
         if class_weights is None:
             return images, labels
         return images, labels, tf.gather(tf.constant(class_weights, tf.float32), labels)
@@ -60,7 +61,7 @@ def training_batches(
     return (
         tf.data.Dataset.counter(first_epoch)
         .flat_map(epoch_batches)
-        .map(lambda rows, drawn: (*_gather(split, rows), drawn))
+        .map(lambda rows, changes: (*_gather(split, rows), changes))
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.parts.inference import Inference
+
 
 def set_nearest_class_mean_head(model: keras.Model, batches: tf.data.Dataset) -> None:
     """Let `head_logits` choose the class whose mean feature is nearest.
@@ -21,7 +23,7 @@ def set_nearest_class_mean_head(model: keras.Model, batches: tf.data.Dataset) ->
     head = model.get_layer("head_logits")
     extractor = keras.Model(model.input, model.get_layer("head_pool").output)
     labels = np.concatenate([batch[1].numpy() for batch in batches])
-    features = extractor.predict(batches, verbose=0).astype(np.float64)
+    features = Inference(extractor)(batches).astype(np.float64)
     means = np.stack([features[labels == index].mean(axis=0) for index in range(head.units)])
     spread = max(np.mean(np.sum((features - means[labels]) ** 2, axis=1)), np.finfo(np.float32).tiny)
     head.set_weights([2 * means.T / spread, -np.sum(means**2, axis=1) / spread])

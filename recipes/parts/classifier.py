@@ -27,8 +27,8 @@ class Classifier:
     """A model and what its layers belong to."""
 
     model: keras.Model
-    """Flat and functional: float32 pixels from 0 to 255, `(batch, size, size, 3)`, to float32 logits
-    `(batch, num_classes)`."""
+    """Functional, with no model inside it (but ConvNeXt's stem and downsampling are one Sequential layer each):
+    float32 pixels from 0 to 255, `(batch, size, size, 3)`, to float32 logits `(batch, num_classes)`."""
     blocks: tuple[Block, ...]
     """From input to head."""
 

@@ -15,8 +15,8 @@ class Defaults:
     """Epochs of a stage that trains blocks."""
     augmentation: Literal["none", "light"]
     """A preset of `recipes.parts.augment`."""
-    reasons: tuple[str, ...]
-    """One line for each choice."""
+    reasons: dict[str, str]
+    """For each of the fields above, one line that says what was chosen and why."""
 
 
 def choose_defaults(
@@ -41,19 +41,19 @@ def choose_defaults(
     wanted = 32 * round(median_side / 32)
     image_size = max(smallest_size, min(most, max(64, wanted)))
     batch_size = 32 if train_images < 10_000 else 64
-    epochs = max(2, min(20, round(8_000 / train_images)))
+    epochs = max(2, min(20, round(5_000 / train_images)))
     return Defaults(
         image_size=image_size,
         batch_size=batch_size,
         epochs=epochs,
         augmentation="none" if tiny else "light",
-        reasons=(
-            f"image size {image_size}: the images' median shorter side, {median_side} px, to a multiple of 32, "
+        reasons={
+            "image_size": f"image size {image_size}: the median shorter side, {median_side} px, to a multiple of 32, "
             f"from 64 to {most}" + ("" if gpu else " (without a GPU)"),
-            f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
-            f"{epochs} epochs a stage: about 8,000 images seen in each, from 2 to 20 epochs",
-            "no augmentation: it changes images below 32 px too much"
+            "batch_size": f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
+            "epochs": f"{epochs} epochs a stage: about 5,000 images seen in each, from 2 to 20 epochs",
+            "augmentation": "no augmentation: it changes images below 32 px too much"
             if tiny
             else "light augmentation: shifts, turns, light; no flips, which change some labels (--horizontal-flip)",
-        ),
+        },
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from recipes.parts.headers import MAX_PIXELS, sniff
-from recipes.parts.names import listed, printable
+from recipes.parts.names import counted, listed, printable
 from recipes.parts.sources import SPLITS, Example, SplitName, check_trainable
 from zoo.errors import InputError
 
@@ -160,11 +160,11 @@ class Folder:
     def _make_notices(self) -> tuple[str, ...]:
         notices = []
         if self._loose:
-            notices.append(f"images beside the class folders, which have no class: {self._loose:,}, not used")
+            notices.append(f"not used: {counted(self._loose, 'image')} outside of the class folders")
         if self._ignored:
-            notices.append(f"folders beside those of the splits: {listed(self._ignored)}, not used")
+            notices.append(f"not used: folders beside those of the splits, {listed(self._ignored)}")
         if self._other_files:
-            notices.append(f"files among the images that are none: {self._other_files:,}, not used")
+            notices.append(f"not used: {counted(self._other_files, 'file')} of other kinds among the images")
         return tuple(notices)
 
 

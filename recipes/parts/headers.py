@@ -179,21 +179,24 @@ def _webp_chunks(encoded: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _read_gif(encoded: bytes) -> tuple[ImageHeader, int]:
-    """Read the canvas, and every frame: TensorFlow's decoder unpacks them all before it takes the first."""
-    width, height = struct.unpack_from("<HH", encoded, 6)
-    areas = list(_gif_frame_areas(encoded))
-    header = ImageHeader(format="GIF", width=width, height=height, frames=len(areas), orientation=1)
-    return header, max(sum(areas), width * height)
+    """Read the sizes of all frames, as TensorFlow makes room for the widest and the highest of them."""
+    canvas = struct.unpack_from("<HH", encoded, 6)
+    sizes = list(_gif_frame_sizes(encoded))
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    if width < canvas[0] or height < canvas[1]:
+        raise InputError("TensorFlow cannot read a GIF with frames smaller than its canvas: make it a PNG")
+    header = ImageHeader(format="GIF", width=width, height=height, frames=len(sizes), orientation=1)
+    return header, max(sum(width * height for width, height in sizes), width * height)
 
 
-def _gif_frame_areas(encoded: bytes) -> Iterator[int]:
-    """Yield the pixels of each frame, walking from block to block (GIF89a specification, appendix A)."""
+def _gif_frame_sizes(encoded: bytes) -> Iterator[tuple[int, int]]:
+    """Yield width and height of each frame, walking from block to block (GIF89a specification, appendix A)."""
     position = 13 + _color_table_bytes(encoded[10])
     while position < len(encoded):
         block = encoded[position]
         if block == 0x2C and position + 10 < len(encoded):  # image descriptor
             width, height, flags = struct.unpack_from("<4xHHB", encoded, position + 1)
-            yield width * height
+            yield width, height
             position += 11 + _color_table_bytes(flags)
         elif block == 0x21:  # extension
             position += 2

@@ -8,8 +8,9 @@ What TensorFlow 2.21 makes of the kinds of files, as the tests pin it:
 - JPEG in RGB, grey and CMYK, also progressive; PNG in RGB, grey, palette, 16 bits (scaled to 8) and 1 bit;
   BMP in 24 and 32 bits and 8-bit grey; GIF, its first frame; WebP: all come out as RGB.
 - Transparency is dropped, not blended: the stored colour shows, and black where a GIF is transparent.
-- A BMP with a palette comes out wrong without an error, so `inspect` refuses it; BMPs of 1, 4 and 16 bits,
-  animated WebP without transparency and whatever is truncated are errors.
+- A BMP with a palette and a GIF with frames smaller than its canvas come out wrong without an error, so
+  `inspect` refuses them. BMPs of 1, 4 and 16 bits, animated WebP without transparency and whatever is cut
+  short are errors.
 - EXIF rotation is ignored.
 """
 

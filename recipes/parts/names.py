@@ -38,3 +38,8 @@ def listed(names: Sequence[str], *, most: int = 5) -> str:
     """
     shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `counted(1, "file")` is "1 file", `counted(1200, "file")` "1,200 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.parts.dataset import DataSet, Split
-from recipes.parts.names import listed, printable
+from recipes.parts.names import counted, listed, printable
 from recipes.parts.ordered import Progress
 from recipes.parts.scan import Scan, look_at
 from recipes.parts.sources import SPLITS, Source, SplitName
@@ -103,8 +103,8 @@ def scan_recorded(
     remarks = []
     if gone or changed:
         remarks.append(
-            f"of {len(wanted):,} recorded {what} files {len(gone):,} are gone and {len(changed):,} have "
-            f"changed, and are left out: {listed(gone + changed)}"
+            f"left out of {counted(len(wanted), f'recorded {what} file')}: {len(gone):,} gone, "
+            f"{len(changed):,} changed: {listed(gone + changed)}"
         )
     return Scan(
         source=source,

@@ -1,6 +1,7 @@
 """`report.png`: how the run went, which classes are confused, and the worst mistakes as pictures."""
 
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from recipes.parts.metrics import log_softmax
+from recipes.parts.names import printable
 from recipes.parts.run_folder import complete_or_absent
 
 TRAINING, VALIDATION = "#9aa5b1", "#0b6e99"
@@ -34,6 +36,7 @@ def draw_report(
     labels: np.ndarray,
     logits: np.ndarray,
     temperature: float = 1.0,
+    notices: Sequence[str] = (),
 ) -> None:
     """Draw the report of a run.
 
@@ -48,6 +51,7 @@ def draw_report(
         labels: Their classes `(n,)`.
         logits: What the model says of them `(n, num_classes)`.
         temperature: What the logits are divided by before the softmax.
+        notices: What should be known about the data, one line each.
     """
     # Class names are the user's: a dollar sign in one must not start a formula.
     with mpl.rc_context({"text.parse_math": False, "font.size": 9}), warnings.catch_warnings():
@@ -64,6 +68,9 @@ def draw_report(
         accuracy.set_xlabel("epoch")
         _confusion(confusion.subplots(), metrics["confusion_matrix"], classes)
         _mistakes(lower, images, labels, log_softmax(logits / temperature), classes)
+        if notices:
+            footer = "\n".join(textwrap.shorten(notice, 190, placeholder=" …") for notice in notices)
+            figure.supxlabel(footer, fontsize=8, x=0.01, ha="left", color="#555555")
         with complete_or_absent(path) as beside:
             FigureCanvasAgg(figure).print_png(beside)
 
@@ -162,6 +169,6 @@ def _mistakes(
 
 
 def _short(name: str, length: int) -> str:
-    """A class name fit for a figure: no control characters or lone surrogates, not too long."""
-    printable = "".join(character if character.isprintable() else "?" for character in name)
-    return printable if len(printable) <= length else printable[: length - 1] + "…"
+    """A class name fit for a figure: printable and not too long."""
+    shown = printable(name)
+    return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -26,7 +26,7 @@ def start(*, seed: int, deterministic: bool) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _native_stderr_held_back():
+    with native_stderr_held_back(show_after_error=True):
         import tensorflow as tf
     import keras
 
@@ -40,20 +40,29 @@ def start(*, seed: int, deterministic: bool) -> None:
 
 
 @contextmanager
-def _native_stderr_held_back() -> Iterator[None]:
-    """Hold back what native code writes to standard error; show it after all if the block raises.
+def native_stderr_held_back(*, show_after_error: bool = False) -> Iterator[None]:
+    """Hold back what native code writes to standard error.
 
-    TensorFlow's libraries log before they read any log level, so only the file descriptor can be silenced.
+    TensorFlow's libraries log before they read any log level, and its image decoders never do, so only the file
+    descriptor can be silenced. What Python writes there meanwhile is held back as well.
+
+    Args:
+        show_after_error: Whether to show it after all if the block raises.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error to write to
+        yield
+        return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            if show_after_error:
+                held.seek(0)
+                os.write(kept, held.read())
             raise
         finally:
             sys.stderr.flush()

@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Literal
 
 from recipes.parts.headers import inspect
-from recipes.parts.names import listed, printable
+from recipes.parts.names import counted, listed, printable
 from recipes.parts.ordered import Progress, ordered_map
-from recipes.parts.sources import Example, Source, SplitName, check_trainable
+from recipes.parts.sources import SPLITS, Example, Source, SplitName, check_trainable
 from recipes.parts.splits import SHARE, draw_splits
 from zoo.errors import InputError
 
@@ -113,23 +113,23 @@ class Scan:
 
     def _on_files(self) -> Iterator[str]:
         if self.unreadable:
-            yield f"{len(self.unreadable):,} unreadable files are skipped: {with_reasons(self.unreadable)}"
+            skipped = counted(len(self.unreadable), "unreadable file")
+            yield f"skipped {skipped}: {with_reasons(self.unreadable)}"
         if self.rotated:
+            photos = counted(len(self.rotated), "photo")
             yield (
-                f"{len(self.rotated):,} photos are rotated by their EXIF data, which is ignored, as a served "
-                f"model cannot apply it: {listed(self.rotated, most=3)}. To bake it in: "
-                f"mogrify -auto-orient FILES"
+                f"ignored the EXIF rotation of {photos}, as a served model cannot apply it: "
+                f"{listed(self.rotated, most=3)}. To bake it in: mogrify -auto-orient FILES"
             )
         if self.in_two_splits:
+            images = counted(len(self.in_two_splits), "image")
             yield (
-                f"{len(self.in_two_splits):,} images are in two splits, so the test will look better than it "
-                f"is: {_groups(self.in_two_splits)}"
+                f"found {images} in two splits, which makes a model look better than it is: "
+                f"{_groups(self.in_two_splits)}"
             )
         if self.in_two_classes:
-            yield (
-                f"{len(self.in_two_classes):,} images are in two classes, so one of their labels is wrong: "
-                f"{_groups(self.in_two_classes)}"
-            )
+            images = counted(len(self.in_two_classes), "image")
+            yield f"found {images} in two classes, one of which is wrong: {_groups(self.in_two_classes)}"
 
     def _on_classes(self) -> Iterator[str]:
         if not self.count("train"):
@@ -142,9 +142,9 @@ class Scan:
                 f"classes are uneven: {totals[most]:,} images of '{printable(most)}', {totals[least]:,} of "
                 f"'{printable(least)}'; --class-weights makes them count alike"
             )
-        for split in {image.split for image in self.images} - {None}:
+        for split in SPLITS:
             lacking = [name for name in totals if not self.counts[name][split]]
-            if lacking:
+            if lacking and self.count(split):
                 yield f"{split} has no images of {listed(lacking)}"
 
 
@@ -173,7 +173,7 @@ def scan(source: Source, *, seed: int, bad_images: BadImages = "skip", progress:
         [(source.classes[image.label], image.split) for image in images],
         but=f" (without {left_out:,} that cannot be used)" if left_out else "",
     )
-    remarks = [f"{unlabelled:,} images without a label are not used"] if unlabelled else []
+    remarks = [f"skipped {counted(unlabelled, 'image')} without a label"] if unlabelled else []
     splits = draw_splits(
         [image.label for image in images],
         [image.sha256 for image in images],
@@ -276,8 +276,8 @@ def check_bad_images(unreadable: Sequence[Unreadable], bad_images: BadImages) ->
     """Raise `InputError` if there are unreadable files and they are not to be skipped."""
     if unreadable and bad_images == "error":
         raise InputError(
-            f"{len(unreadable):,} files cannot be read: {with_reasons(unreadable)}. Repair them, remove "
-            f"them, or give --bad-images skip"
+            f"Cannot read {counted(len(unreadable), 'file')}: {with_reasons(unreadable)}. Repair or remove "
+            f"what is listed, or give --bad-images skip"
         )
 
 

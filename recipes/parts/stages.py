@@ -72,8 +72,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     Args:
         strategy: A key of `STRATEGIES`.
         num_blocks: Blocks of the backbone, the head not counted.
-        epochs: The length of a stage that trains blocks. A stage of the head alone, which is cheap and has to
-            converge, takes half as many again.
+        epochs: The length of a stage. A strategy of one stage that trains blocks takes twice as long.
 
     Returns:
         Stages, first to last; none for `zero`.
@@ -83,7 +82,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     def last(fraction: float) -> str:
         return f"last:{max(1, round(fraction * num_blocks))}"
 
-    head = Stage(name="head", unfreeze="head", epochs=math.ceil(1.5 * epochs), learning_rate=3e-3)
+    head = Stage(name="head", unfreeze="head", epochs=epochs, learning_rate=1e-2)
     if strategy == "zero":
         return ()
     if strategy == "linear_probe":
@@ -91,7 +90,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     if strategy == "partial":
         return (Stage(name="partial", unfreeze=last(1 / 2), epochs=2 * epochs, learning_rate=1e-3),)
     if strategy == "full":
-        return (Stage(name="full", unfreeze="all", epochs=2 * epochs, learning_rate=1e-3),)
+        return (Stage(name="full", unfreeze="all", epochs=2 * epochs, learning_rate=5e-4),)
     if strategy == "gradual":
         return (
             head,
@@ -102,7 +101,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     return (
         head,
         Stage(name="top", unfreeze=last(1 / 4), epochs=epochs, learning_rate=1e-3),
-        Stage(name="deeper", unfreeze=last(2 / 3), epochs=epochs, learning_rate=5e-4),
+        Stage(name="deeper", unfreeze=last(2 / 3), epochs=epochs, learning_rate=4e-4),
     )
 
 

@@ -47,7 +47,7 @@ class TfdsSource:
         others = sorted(set(builder.info.splits) - set(self._sizes))
         if "train" not in self._sizes:
             raise InputError(f"{self.name} has no train split, only {listed(sorted(builder.info.splits))}")
-        self.notices = (f"splits of {self.name} that are not used: {listed(others)}",) if others else ()
+        self.notices = (f"not used: other splits of {self.name}, {listed(others)}",) if others else ()
 
     def __len__(self) -> int:
         return sum(self._sizes.values())

@@ -3,9 +3,10 @@
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from recipes.parts.batches import evaluation_batches, training_batches
 from recipes.parts.blocks import select
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet
+from recipes.parts.inference import Inference
+from recipes.parts.metrics import measure
 from recipes.parts.stages import Stage, TrainingFailed
 
 # Attributes by which layers of Keras and of keras.applications hold the strength of their noise.
@@ -98,7 +101,12 @@ def run_stages(
         TrainingFailed: If the loss is no longer a finite number.
         AssertionError: If a frozen weight changed.
     """
+    infer = Inference(classifier.model)
     validation = evaluation_batches(data.validation, batch_size=batch_size)
+
+    def validate() -> dict[str, Any]:
+        return measure(infer(validation), data.validation.labels, data.classes)
+
     listeners = [callback for callback in callbacks if isinstance(callback, StageCallback)]
     results: list[StageResult] = []
     epochs_done = 0
@@ -128,9 +136,12 @@ def run_stages(
             )
             frozen_before = digests(model.non_trainable_weights)
             if stage.epochs and model.trainable_weights:
+                optimizer = keras.optimizers.Adam(schedule(stage, steps))
+                # TensorFlow traces a step twice that creates variables, which takes seconds.
+                optimizer.build(model.trainable_variables)
                 # After every change of `trainable`: without it the change is silently ignored.
                 model.compile(
-                    optimizer=keras.optimizers.Adam(schedule(stage, steps)),
+                    optimizer=optimizer,
                     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                     metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
                 )
@@ -143,12 +154,11 @@ def run_stages(
                         first_epoch=epochs_done,
                         class_weights=class_weights,
                     ),
-                    validation_data=validation,
                     epochs=stage.epochs,
                     steps_per_epoch=steps,
                     shuffle=False,  # the batches are shuffled already, by epoch and seed
                     verbose=0,
-                    callbacks=[BestEpoch(result, stage), *callbacks],
+                    callbacks=[BestEpoch(result, stage, validate), *callbacks],
                 )
             if digests(model.non_trainable_weights) != frozen_before:
                 raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
@@ -238,12 +248,18 @@ class BestEpoch(keras.callbacks.Callback):
 
     Unlike `keras.callbacks.EarlyStopping` it knows how good the weights were before the stage, so a stage can never
     leave the model worse on validation than it found it.
+
+    Args:
+        result: Where epochs are recorded.
+        stage: What is being run.
+        validate: Measures the model on the validation split; see `recipes.parts.metrics.measure`.
     """
 
-    def __init__(self, result: StageResult, stage: Stage) -> None:
+    def __init__(self, result: StageResult, stage: Stage, validate: Callable[[], dict[str, Any]]) -> None:
         super().__init__()
         self.result = result
         self.stage = stage
+        self.validate = validate
         self.kept: list[np.ndarray] = []
         self.began = 0.0
 
@@ -256,8 +272,11 @@ class BestEpoch(keras.callbacks.Callback):
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record the epoch; keep its weights if it is the best so far; stop if patience is at an end."""
+        """Validate and record; keep the weights if they are the best so far; stop if patience is at an end."""
         logs = logs if logs is not None else {}
+        measured = self.validate()
+        # Written into Keras's logs, so that callbacks after this one find them where they expect them.
+        logs["val_loss"], logs["val_accuracy"] = measured["loss"], measured["accuracy"]
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
             raise TrainingFailed(
                 f"The loss is no longer finite in stage {self.stage.name!r}, epoch {epoch + 1}: lower its learning "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.parts.augment import PRESETS
+from recipes.parts.augment import PRESETS, augment, draw, plan_changes
 from recipes.parts.batches import evaluation_batches, training_batches
 from recipes.parts.dataset import Split
 from zoo.errors import InputError
@@ -51,7 +51,6 @@ def test_an_epoch_has_every_image_once_with_its_label(split):
 def test_batches_are_what_fit_needs(split):
     data = train(split)
     assert data.element_spec == (tf.TensorSpec((None, 8, 8, 3), tf.float32), tf.TensorSpec((None,), tf.int32))
-    assert data.cardinality() == tf.data.INFINITE_CARDINALITY
     assert [len(labels) for _, labels in itertools.islice(data.as_numpy_iterator(), 8)] == [6, 6, 6, 2] * 2
 
 
@@ -81,6 +80,14 @@ def test_augmentation_does_not_change_the_order(split):
     _, (plain,) = epochs(train(split), 4)
     _, (changed,) = epochs(train(split, augmentation=STRONG), 4)
     np.testing.assert_array_equal(plain, changed)
+
+
+def test_changes_belong_to_an_example_and_not_to_its_place_in_the_epoch(split):
+    (images,), _ = epochs(train(split, augmentation=STRONG, seed=5, first_epoch=2), 4)
+    (plain,), _ = epochs(train(split, seed=5, first_epoch=2), 4)
+    order = plain[:, 0, 0, 0].astype(int)
+    changes = plan_changes(draw(20, seed=5, epoch=2), STRONG, height=8, width=8)
+    np.testing.assert_array_equal(images, augment(split.images, changes, STRONG).numpy()[order])
 
 
 def test_class_weights_follow_the_labels(split):
@@ -131,6 +138,30 @@ def test_fit_evaluate_and_predict_take_them(split):
     logits = model.predict(validation, verbose=0)
     accuracy = np.mean(logits.argmax(1) == split.labels)
     assert model.evaluate(validation, verbose=0)[1] == pytest.approx(accuracy)
+
+
+class Listener(keras.Model):
+    """A model that learns nothing and remembers what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def train_step(self, data):
+        images, labels = data
+        self.shown.append((images.numpy(), labels.numpy()))
+        return {"loss": 0.0}
+
+
+def test_fit_goes_through_whole_epochs_one_after_the_other(split):
+    """Keras must neither start again nor skip what has been prefetched, or going on from an epoch would not work."""
+    model = Listener()
+    model.compile(run_eagerly=True)
+    model.fit(train(split, augmentation=STRONG), epochs=3, steps_per_epoch=4, shuffle=False, verbose=0)
+    images, labels = (np.concatenate(column) for column in zip(*model.shown, strict=True))
+    expected, expected_labels = epochs(train(split, augmentation=STRONG), 4, count=3)
+    np.testing.assert_array_equal(images, np.concatenate(expected))
+    np.testing.assert_array_equal(labels, np.concatenate(expected_labels))
 
 
 def test_nothing_to_make_batches_of(split):

@@ -80,13 +80,13 @@ def test_damaged_images_are_left_out_and_listed(folder, tmp_path, budget):
     assert sum(len(getattr(data, name)) for name in SPLITS) == 29
     assert [bad.file for bad in data.unreadable] == ["b/5.png", "a/0.png", "a/7.png", "b/3.png", "b/4.png"]
     assert data.unreadable[1].reason == "damaged, or a kind of PNG that TensorFlow cannot decode"
-    assert data.notices[-1].startswith("4 damaged files are skipped: a/0.png (damaged, or a kind of PNG")
+    assert data.notices[-1].startswith("skipped 4 damaged files: a/0.png (damaged, or a kind of PNG")
 
 
 def test_damaged_images_are_fatal_on_request(folder):
     cut_short(folder / "a" / "0.png")
     found = scan(Folder(str(folder)), seed=0, bad_images="error")
-    with pytest.raises(InputError, match=r"1 files cannot be read: a/0\.png"):
+    with pytest.raises(InputError, match=r"Cannot read 1 file: a/0\.png"):
         materialise(found, size=6, resize="stretch")
 
 

@@ -77,8 +77,8 @@ def test_files_that_are_no_images_are_counted(put_images):
     source = Folder(str(root))
     assert [example.file for example in source] == list(FOUR)
     assert source.notices == (
-        "images beside the class folders, which have no class: 1, not used",
-        "files among the images that are none: 2, not used",
+        "not used: 1 image outside of the class folders",
+        "not used: 2 files of other kinds among the images",
     )
 
 
@@ -109,7 +109,7 @@ def test_train_may_be_the_name_of_a_class(put_images):
 def test_folders_beside_those_of_splits_are_mentioned(put_images):
     source = Folder(str(put_images(*(f"train/{file}" for file in FOUR), "unlabelled/1.png")))
     assert source.classes == ("a", "b")
-    assert source.notices == ("folders beside those of the splits: unlabelled, not used",)
+    assert source.notices == ("not used: folders beside those of the splits, unlabelled",)
 
 
 def test_an_empty_folder_of_a_split_is_a_missing_split(put_images):
@@ -199,7 +199,7 @@ def test_a_broken_link_to_an_image_is_kept_to_be_reported(put_images):
     broken = [example for example in source if example.file == "a/3.jpg"]
     with pytest.raises(FileNotFoundError):
         broken[0].read()
-    assert source.notices == ("files among the images that are none: 1, not used",)
+    assert source.notices == ("not used: 1 file of other kinds among the images",)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

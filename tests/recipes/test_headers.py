@@ -114,7 +114,12 @@ def test_exif_may_be_big_endian():
         (SAMPLES["BMP"][:20], "its BMP header is damaged"),
         (SAMPLES["GIF"][:7], "its GIF header is damaged"),
         (SAMPLES["WEBP"][:20], "its WEBP header is damaged"),
-        (b"GIF89a" + bytes(20), "its GIF header is damaged: 0 x 0 pixels"),
+        (b"GIF89a" + bytes(20), "its GIF header is damaged"),
+        (SAMPLES["PNG"][:16] + bytes(8) + SAMPLES["PNG"][24:], "its PNG header is damaged: 0 x 0 pixels"),
+        (
+            SAMPLES["GIF"][:6] + struct.pack("<HH", 24, 11) + SAMPLES["GIF"][10:],
+            "TensorFlow cannot read a GIF with frames smaller than its canvas: make it a PNG",
+        ),
         (encode(gradient(), "TIFF"), "not a JPEG, PNG, BMP, GIF or WebP image"),
         (encode(gradient(), "ICO"), "not a JPEG, PNG, BMP, GIF or WebP image"),
     ],
@@ -170,9 +175,10 @@ def gif_with_frame(width, height):
         png_that_claims(30_000, 30_000),
         png_that_claims(2**31 - 1, 2**31 - 1),
         gif_with_frame(40_000, 40_000),
+        gif_with_frame(60_000, 1)[:-1] + gif_with_frame(1, 60_000)[len(SAMPLES["GIF"]) - 1 :],
         b"RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0/" + struct.pack("<I", 16382 | 16382 << 14) + bytes(9),
     ],
-    ids=["png", "png beyond 2**61 pixels", "gif with one large frame", "webp"],
+    ids=["png", "png beyond 2**61 pixels", "gif with one large frame", "gif with a wide and a high frame", "webp"],
 )
 def test_a_decompression_bomb_is_refused(encoded):
     with pytest.raises(InputError, match=r"[\d,]+ megapixels.*no more than 64 are decoded"):

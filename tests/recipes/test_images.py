@@ -105,6 +105,17 @@ def test_the_name_of_a_file_plays_no_part():
     assert np.array_equal(decode_pixels(encode(RGB, "PNG")).numpy(), np.asarray(RGB))
 
 
+def test_a_gif_is_as_large_as_its_largest_frames():
+    """TensorFlow makes room by the frames and not by the canvas, so `inspect` measures those."""
+    encoded = encode(GREY, "GIF")
+    start = encoded.index(b"\x2c", 13 + 3 * 256)
+    # The same frame twice, on a canvas of 1 x 1.
+    twice = encoded[:6] + b"\1\0\1\0" + encoded[10:-1] + encoded[start:]
+    header = inspect(twice)
+    assert (header.height, header.width, header.frames) == (24, 32, 2)
+    assert np.array_equal(decode_pixels(twice).numpy(), decode_pixels(encoded).numpy())
+
+
 def test_where_a_gif_is_transparent_it_is_black():
     palette = Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8))
     palette.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 90, 90, 90])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.parts.names import listed, printable
+from recipes.parts.names import counted, listed, printable
 
 
 @given(st.text(st.characters(codec=None)))
@@ -23,3 +23,7 @@ def test_a_long_list_is_cut():
     assert listed([*"abcde"]) == "a, b, c, d, e"
     assert listed(["x"] * 1205, most=2) == "x, x and 1,203 more"
     assert listed(["a\nb"]) == "a\\nb"
+
+
+def test_numbers_have_the_right_noun():
+    assert [counted(number, "file") for number in (0, 1, 1200)] == ["0 files", "1 file", "1,200 files"]

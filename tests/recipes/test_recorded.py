@@ -88,8 +88,7 @@ def test_files_that_are_gone_or_changed_are_told_and_left_out(run):
     found = scan_recorded(Folder(str(root), for_training=False), read_split(path), data.classes, splits=["test"])
     assert [image.file for image in found.images] == rest
     assert found.notices[0] == (
-        f"of 4 recorded test files 1 are gone and 2 have changed, and are left out: {gone}, "
-        f"{min(changed, spoilt)}, {max(changed, spoilt)}"
+        f"left out of 4 recorded test files: 1 gone, 2 changed: {gone}, {min(changed, spoilt)}, {max(changed, spoilt)}"
     )
 
 

@@ -28,6 +28,7 @@ def draw(path, *, classes, stages, wrong=5, images=20):
         images=rng.integers(0, 256, (images, 12, 12, 3), np.uint8),
         labels=labels,
         logits=logits,
+        notices=["12 photos are rotated: $a_[b].jpg", "a long notice " * 40],
     )
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))

@@ -73,7 +73,7 @@ def test_unreadable_files_are_listed_with_the_reason(put_images):
         ("b/z.png", "the file is empty"),
     ]
     assert (
-        "3 unreadable files are skipped: a/x.jpg (its JPEG header is damaged), b/y\\n[red].png (not a JPEG, PNG, BMP, "
+        "skipped 3 unreadable files: a/x.jpg (its JPEG header is damaged), b/y\\n[red].png (not a JPEG, PNG, BMP, "
         "GIF or WebP image), b/z.png (the file is empty)"
     ) in found.notices
 
@@ -81,7 +81,7 @@ def test_unreadable_files_are_listed_with_the_reason(put_images):
 def test_unreadable_files_are_fatal_on_request(put_images):
     root = put_images(*files("a", 5), *files("b", 5))
     spoil(root)
-    with pytest.raises(InputError, match=r"3 files cannot be read: a/x\.jpg .* or give --bad-images skip"):
+    with pytest.raises(InputError, match=r"Cannot read 3 files: a/x\.jpg .* or give --bad-images skip"):
         scan(Folder(str(root)), seed=0, bad_images="error")
 
 
@@ -108,7 +108,7 @@ def test_rotated_photos_are_counted_and_told_how_to_mend(put_images):
     found = scan(Folder(str(root)), seed=0)
     assert found.rotated == ("a/photo.jpg",)
     notice = next(line for line in found.notices if "EXIF" in line)
-    assert notice.startswith("1 photos are rotated by their EXIF data")
+    assert notice.startswith("ignored the EXIF rotation of 1 photo, as")
     assert "a/photo.jpg" in notice
     assert "mogrify -auto-orient" in notice
 
@@ -128,9 +128,9 @@ def test_the_same_content_in_two_splits_or_two_classes_is_reported(put_images):
     assert found.in_two_splits == (("train/a/0.png", "test/a/copy.png"),)
     assert found.in_two_classes == (("train/a/1.png", "train/b/copy.png"),)
     assert any(
-        "1 images are in two splits" in line and "train/a/0.png = test/a/copy.png" in line for line in found.notices
+        "found 1 image in two splits" in line and "train/a/0.png = test/a/copy.png" in line for line in found.notices
     )
-    assert any("1 images are in two classes" in line for line in found.notices)
+    assert any("found 1 image in two classes" in line for line in found.notices)
 
 
 def test_drawn_splits_share_no_content(put_images):
@@ -177,7 +177,7 @@ class Unlabelled(Digits):
 def test_images_without_a_label_are_left_out():
     found = scan(Unlabelled(), seed=0)
     assert len(found.images) == 1617
-    assert "180 images without a label are not used" in found.notices
+    assert "skipped 180 images without a label" in found.notices
 
 
 def test_the_digits_of_a_seed_are_always_split_alike():

@@ -10,7 +10,11 @@ from recipes.parts.splits import SHARE, draw_splits
 
 IMAGES = st.lists(
     # class, content, split; few enough contents that many come more than once, in one class and in several
-    st.tuples(st.integers(0, 3), st.integers(0, 40).map(str), st.sampled_from([None, None, None, "train", "test"])),
+    st.tuples(
+        st.integers(0, 3),
+        st.integers(0, 40).map(lambda content: str(content**2 // 40)),
+        st.sampled_from([None, None, None, "train", "test"]),
+    ),
     max_size=120,
 )
 
@@ -84,6 +88,13 @@ def test_a_content_with_many_copies_does_not_take_over_a_split():
 def test_two_contents_with_many_copies_are_still_split():
     drawn = Counter(draw([(0, "x", None)] * 10 + [(0, "y", None)] * 20 + [(0, "z", None)] * 30))
     assert drawn == {"test": 10, "validation": 20, "train": 30}
+
+
+def test_the_first_split_leaves_something_for_the_next():
+    """Two images are wanted for each, and two contents have one copy."""
+    for seed in range(10):
+        drawn = Counter(draw([(0, "x", None), (0, "y", None)] + [(0, "z", None)] * 8, seed))
+        assert drawn == {"test": 1, "validation": 1, "train": 8}
 
 
 def test_seeds_draw_different_splits_and_a_seed_always_the_same():

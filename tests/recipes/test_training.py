@@ -13,6 +13,7 @@ from recipes.parts.blocks import Block
 from recipes.parts.class_means import set_nearest_class_mean_head
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
+from recipes.parts.inference import Inference
 from recipes.parts.metrics import measure
 from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.training import (
@@ -129,7 +130,7 @@ def test_stages_follow_each_other_and_never_get_worse(data):
     assert ruin.best_epoch is None
     assert ruin.validation_loss == head.validation_loss == min(row["val_loss"] for row in head.history)
     assert deep.validation_loss <= head.validation_loss
-    logits = classifier.model.predict(evaluation_batches(data.validation, batch_size=16), verbose=0)
+    logits = Inference(classifier.model)(evaluation_batches(data.validation, batch_size=16))
     found = measure(logits, data.validation.labels, data.classes)["loss"]
     assert found == pytest.approx(deep.validation_loss, rel=1e-5)
 
@@ -279,7 +280,7 @@ def test_the_best_epoch_keeps_copies_not_views(data):
     result = training.StageResult(
         name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0, validation_loss=math.inf
     )
-    keeper = BestEpoch(result, Stage(name="s"))
+    keeper = BestEpoch(result, Stage(name="s"), validate=dict)
     keeper.set_model(classifier.model)
     keeper.on_train_begin()
     before = digests(classifier.model.trainable_weights)

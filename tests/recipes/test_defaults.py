@@ -1,0 +1,43 @@
+from dataclasses import fields
+
+import pytest
+
+from recipes.parts.defaults import Defaults, choose_defaults
+
+
+def choose(**changes):
+    settings = {"train_images": 1500, "median_side": 100, "native_size": 224, "smallest_size": 32, "gpu": False}
+    return choose_defaults(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("median_side", "gpu", "smallest", "size"),
+    [
+        (8, False, 32, 64),
+        (100, False, 32, 96),
+        (480, False, 32, 160),
+        (480, True, 32, 224),
+        (8, True, 75, 75),
+    ],
+)
+def test_image_size(median_side, gpu, smallest, size):
+    assert choose(median_side=median_side, gpu=gpu, smallest_size=smallest).image_size == size
+
+
+def test_more_images_fewer_epochs():
+    epochs = [choose(train_images=count).epochs for count in (1, 300, 1500, 10_000, 100_000)]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[-1] >= 2
+
+
+def test_tiny_images_are_not_augmented():
+    assert choose(median_side=8).augmentation == "none"
+    assert choose(median_side=32).augmentation == "light"
+
+
+def test_every_choice_has_its_reason_on_one_line():
+    for found in (choose(), choose(median_side=8, gpu=True)):
+        assert set(found.reasons) == {field.name for field in fields(Defaults)} - {"reasons"}
+        assert not any("\n" in reason for reason in found.reasons.values())
+        assert str(found.image_size) in found.reasons["image_size"]
+        assert str(found.epochs) in found.reasons["epochs"]

@@ -1,0 +1,340 @@
+"""The main job through the real command line, and what it leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from recipes import finetune
+from recipes.cli import main
+from recipes.finetune import Config
+from recipes.parts.config_file import config_to_json, read_config
+from recipes.parts.images import decode
+from recipes.parts.metrics import log_softmax
+from recipes.parts.training import digests
+
+FILES = {
+    "calibration.json",
+    "classes.json",
+    "config.json",
+    "history.jsonl",
+    "metrics.json",
+    "model.keras",
+    "report.png",
+    "split.jsonl",
+    "versions.json",
+}
+
+
+def zoo(*words, cwd=None, **environment):
+    command = [sys.executable, "-m", "recipes.cli", *map(str, words)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def make_photos(folder, *, classes=("cat", "dog", "$ow"), images=12, size=40):
+    """A folder of photos whose class shows in their colour."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(images):
+            pixels = rng.integers(0, 100, (size, size + 7, 3), np.uint8)
+            pixels[..., label % 3] += 120
+            Image.fromarray(pixels).save(folder / name / f"{index} [bold].png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke preset on the digits, run as a user runs it."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = zoo("finetune", "--preset", "smoke", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done, folder / "run"
+
+
+def test_the_run_folder_is_the_last_line_and_complete(smoke):
+    done, run = smoke
+    assert done.stdout.splitlines()[-1] == str(run)
+    assert {path.name for path in run.iterdir()} == FILES
+    assert done.stderr == "", "noise of TensorFlow reached the user"
+
+
+def test_what_is_printed_before_and_during_training(smoke):
+    done, _ = smoke
+    assert "stage head: trains head, 12,810 of 3,425,834 parameters (0.4%)" in done.stdout
+    assert "frozen weights unchanged, bit for bit" in done.stdout
+    assert "image size" not in done.stdout, "the rule speaks of what it chose, and the preset chose the size"
+    assert "no augmentation: it changes images below 32 px too much" in done.stdout
+    assert "epoch 1/1" in done.stdout
+
+
+def test_the_files_say_what_was_done(smoke):
+    _, run = smoke
+    config = read_config(Config, run / "config.json")
+    assert (config.image_size, config.batch_size, config.augmentation) == (32, 64, "none")
+    assert [stage.name for stage in config.stages] == ["head", "top", "deeper"]
+    assert json.loads((run / "classes.json").read_text()) == list("0123456789")
+    assert json.loads((run / "versions.json").read_text())["keras"] == keras.__version__
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["epoch"]) for row in history] == [("head", 1), ("top", 1), ("deeper", 1)]
+    records = [json.loads(line) for line in (run / "split.jsonl").read_text().splitlines()]
+    assert len(records) == 1797
+    assert {row["split"] for row in records} == {"train", "validation", "test"}
+    with Image.open(run / "report.png") as picture:
+        assert picture.width > 1000
+
+
+def test_measures_agree_with_each_other(smoke):
+    _, run = smoke
+    metrics = json.loads((run / "metrics.json").read_text())
+    matrix = np.array(metrics["test"]["confusion_matrix"])
+    assert matrix.sum() == metrics["test"]["images"]
+    assert metrics["test"]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    assert metrics["validation"]["loss"] == pytest.approx(metrics["stages"][-1]["validation_loss"], rel=1e-4)
+    assert metrics["test"]["accuracy"] > 0.5, "one epoch a stage at 32 pixels does better than chance"
+    assert [stage["epochs"] for stage in metrics["stages"]] == [1, 1, 1]
+
+
+def test_evaluate_finds_the_same_numbers_again(smoke, capsys):
+    _, run = smoke
+    assert main(["evaluate", str(run), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    then = json.loads((run / "metrics.json").read_text())["test"]
+    assert again["confusion_matrix"] == then["confusion_matrix"]
+    assert again["loss"] == pytest.approx(then["loss"], rel=1e-4)
+
+
+def test_the_model_loads_without_our_packages_and_predict_says_what_it_says(smoke, tmp_path, capsys):
+    _, run = smoke
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (50, 30), np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(rng.integers(0, 256, (9, 90, 4), np.uint8)).save(tmp_path / "wide.webp")
+    files = [str(tmp_path / "grey.png"), str(tmp_path / "wide.webp")]
+    assert main(["predict", str(run), *files, "--json"]) == 0
+    predicted = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in predicted] == files
+    for row in predicted:
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        assert sum(row["scores"]) == pytest.approx(1, abs=1e-6)
+
+    images = np.stack([decode(Path(file).read_bytes(), size=32, resize="stretch") for file in files])
+    np.save(tmp_path / "images.npy", images.astype(np.float32))
+    code = (
+        "import sys, numpy as np, keras\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
+        "assert not {'zoo', 'recipes', 'custom_ops'} & set(sys.modules)\n"
+    )
+    paths = [run / "model.keras", tmp_path / "images.npy", tmp_path / "logits.npy"]
+    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, capture_output=True, cwd=tmp_path)
+    scores = np.exp(log_softmax(np.load(tmp_path / "logits.npy")))
+    for row, expected in zip(predicted, scores, strict=True):
+        by_class = dict(zip(row["classes"], row["scores"], strict=True))
+        np.testing.assert_allclose([by_class[name] for name in "0123456789"], expected, atol=1e-5)
+
+
+def test_predict_answers_for_what_can_be_read_and_names_the_rest(smoke, tmp_path):
+    _, run = smoke
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "bad\x1b[2J.png").write_bytes(b"nothing")
+    done = zoo("predict", run, "good.png", "bad\x1b[2J.png", "none.png", "--top", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "good.png" in done.stdout
+    errors = done.stderr.splitlines()
+    assert len(errors) == 2
+    assert "not a JPEG, PNG, BMP, GIF or WebP image" in errors[0]
+    assert "none.png" in errors[1]
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_folder_of_photos_twice_gives_the_same_weights_bit_for_bit(photos, tmp_path):
+    """Two processes, augmentation, dropout, a copied script, and a configuration file that goes round."""
+    assert main(["copy", "finetune", str(tmp_path / "mine.py")]) == 0
+    words = ["--data", f"folder:{photos}", "--image-size", "32", "--epochs", "2", "--strategy", "full"]
+    changes = ["--horizontal-flip", "--class-weights", "--out", "first"]
+    command = [sys.executable, "mine.py", *words, *changes]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    second = zoo("finetune", "--config", "first/config.json", "--out", "second", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    models = [keras.models.load_model(tmp_path / run / "model.keras") for run in ("first", "second")]
+    assert digests(models[0].weights) == digests(models[1].weights)
+    assert (tmp_path / "first/config.json").read_text() == (tmp_path / "second/config.json").read_text()
+    assert json.loads((tmp_path / "first/classes.json").read_text()) == ["$ow", "cat", "dog"]
+
+
+def test_zero_trains_nothing_and_still_classifies(photos, tmp_path):
+    run = tmp_path / "run"
+    words = ["--data", f"folder:{photos}", "--image-size", "32", "--strategy", "zero", "--no-deterministic"]
+    assert main(["finetune", *words, "--out", str(run)]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["stages"] == []
+    assert metrics["test"]["accuracy"] == 1.0, "colours are easy to tell apart"
+    fresh = keras.models.load_model(run / "model.keras")
+    pretrained = finetune_backbone()
+    for layer in pretrained.layers:
+        for ours, theirs in zip(fresh.get_layer(layer.name).weights, layer.weights, strict=True):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def finetune_backbone():
+    from zoo import build_model
+
+    return build_model("efficientnet_lite0", input_shape=(32, 32, 3), num_classes=None, weights="imagenet")
+
+
+def bad_input(tmp_path, photos, name):
+    """Words that are wrong in one way, and what the error must say."""
+    folder = tmp_path / name
+    if name == "no such folder":
+        return ["--data", f"folder:{folder}"], "does not exist"
+    if name == "no images":
+        folder.mkdir()
+        return ["--data", f"folder:{folder}"], "No images"
+    if name == "single class":
+        return ["--data", f"folder:{make_photos(folder, classes=('only',), images=4)}"], "only one class"
+    if name == "class with one image":
+        make_photos(folder, images=4)
+        make_photos(folder, classes=("lone",), images=1)
+        return ["--data", f"folder:{folder}"], r"lone \(1\)"
+    if name == "nothing can be decoded":
+        for class_name in ("a", "b"):
+            (folder / class_name).mkdir(parents=True)
+            for index in range(3):
+                (folder / class_name / f"{index}.jpg").write_bytes(b"\xff\xd8\xffnothing")
+        return ["--data", f"folder:{folder}"], "no images to train on"
+    if name == "bad image is fatal":
+        make_photos(folder)
+        (folder / "cat" / "bad.png").write_bytes(b"nothing")
+        return ["--data", f"folder:{folder}", "--bad-images", "error"], r"bad\.png"
+    if name == "unknown source":
+        return ["--data", "flowers"], "digits, folder:PATH, tfds:NAME"
+    if name == "folder without its prefix":
+        return ["--data", str(photos)], "folder:"
+    if name == "unknown backbone":
+        return ["--backbone", "mobilenetv2"], "Did you mean MobileNetV2"
+    if name == "unknown strategy":
+        return ["--strategy", "linear-probe"], "Did you mean linear_probe"
+    if name == "image too small":
+        return ["--backbone", "Xception", "--weights", __file__, "--image-size", "70"], "71"
+    if name == "no weights":
+        return ["--weights", "none"], "learns nothing"
+    if name == "weights missing":
+        return ["--weights", str(folder)], "no file"
+    if name == "weights that do not fit":
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(tmp_path / "other.weights.h5")
+        return ["--data", f"folder:{photos}", "--weights", str(tmp_path / "other.weights.h5")], r"other\.weights\.h5"
+    if name == "wrong number of epochs":
+        return ["--data", f"folder:{photos}", "--epochs", "1", "2"], "3 stages"
+    if name == "batch of nothing":
+        return ["--batch-size", "0"], "1 image or more"
+    if name == "negative seed":
+        return ["--seed", "-1"], "0 or more"
+    if name == "dropout of everything":
+        return ["--dropout", "1.0"], r"\[0, 1\)"
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no such folder",
+        "no images",
+        "single class",
+        "class with one image",
+        "nothing can be decoded",
+        "bad image is fatal",
+        "unknown source",
+        "folder without its prefix",
+        "unknown backbone",
+        "unknown strategy",
+        "image too small",
+        "no weights",
+        "weights missing",
+        "weights that do not fit",
+        "wrong number of epochs",
+        "batch of nothing",
+        "negative seed",
+        "dropout of everything",
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(name, tmp_path, photos, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, message = bad_input(tmp_path, photos, name)
+    assert main(["finetune", "--no-deterministic", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(error)
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_a_run_folder_that_is_taken_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["finetune", "--out", str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_no_space_for_the_run_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    assert main(["finetune", "--out", str(tmp_path / "run")]) == 2
+    assert "No space" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_what_is_no_run_is_said_in_one_line(command, tmp_path, capsys):
+    words = [command, str(tmp_path)] + (["image.png"] if command == "predict" else [])
+    assert main(words) == 2
+    assert "not the folder of a finished run" in capsys.readouterr().err
+
+
+def test_interrupting_ends_with_130_and_one_line(photos, tmp_path):
+    command = [sys.executable, "-m", "recipes.cli", "finetune", "--data", f"folder:{photos}", "--image-size", "32"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "500", "--out", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    history = tmp_path / "run" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not history.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in error
+
+
+def test_the_python_entry_returns_the_run_folder(photos, tmp_path):
+    config = Config(
+        data=f"folder:{photos}",
+        image_size=32,
+        strategy="linear_probe",
+        epochs=(0,),
+        deterministic=False,
+        out=tmp_path / "run",
+    )
+    assert finetune.run(config) == tmp_path / "run"
+    assert config_to_json(read_config(Config, tmp_path / "run" / "config.json"))["stages"][0]["epochs"] == 0
