@@ -184,9 +184,10 @@ def test_all_layers_train_under_xla(model, x):
     check_training(model, x, jit_compile=True)
 
 
-def test_some_layers_train_under_xla(x):
+def test_some_layers_train_under_xla():
     """As above, for the time that compiling takes."""
     some = ("MaxPooling", "StochasticPooling", "Attention")
+    x = np.random.default_rng(0).normal(size=(2, 9, 8, 3)).astype("float32")
     check_training(all_layers((9, 8), 2, some), x, jit_compile=True)
 
 
