@@ -51,8 +51,12 @@ def usage() -> str:
 def copy(words: Sequence[str]) -> int:
     """`zoo copy RECIPE FILE`: put a recipe's script where the user can change it; never over an existing file."""
     try:
-        if len(words) != 2 or words[0] in ("-h", "--help"):
-            raise InputError(f"usage: zoo copy RECIPE FILE.py, where RECIPE is one of: {', '.join(RECIPES)}")
+        usage = f"usage: zoo copy RECIPE FILE.py, where RECIPE is one of: {', '.join(RECIPES)}"
+        if words and words[0] in ("-h", "--help"):
+            print(usage)
+            return 0
+        if len(words) != 2:
+            raise InputError(usage)
         recipe, target = words[0], Path(words[1])
         if recipe not in RECIPES:
             raise unknown_name("recipe", recipe, RECIPES)

@@ -8,10 +8,11 @@ then the top blocks, then deeper at a lower rate (Kumar et al. 2022). Batch norm
 a folder with a model, its measures and a picture of both; `zoo evaluate` and `zoo predict` work from it.
 """
 
+import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,12 @@ from recipes.parts.command_line import guarded, parse
 from recipes.parts.config_file import config_to_json
 from recipes.parts.defaults import choose_defaults
 from recipes.parts.display import Display, duration
+from recipes.parts.names import printable
 from recipes.parts.run_folder import (
+    HISTORY,
     complete_or_absent,
-    create_run_folder,
-    default_run_folder,
-    remove_if_empty,
-    versions,
+    new_run_folder,
+    require_space,
     write_json,
 )
 from recipes.parts.stages import STRATEGIES, Stage, change_stages, check_strategy, plan_stages
@@ -47,7 +48,7 @@ class Config:
     weights: str = "imagenet"
     """`imagenet`, or a file of weights for the backbone."""
     strategy: str = "lp_ft"
-    """`zero`, `linear_probe`, `partial`, `full`, `gradual` or `lp_ft`."""
+    """`zero`, `linear_probe`, `partial`, `full`, `gradual` or `lp_ft`. Not asked where a file gives the stages."""
     stages: tyro.conf.Suppress[tuple[Stage, ...]] = ()
     """What the strategy comes to; edit it in a configuration file."""
     epochs: tuple[int, ...] = ()
@@ -74,9 +75,9 @@ class Config:
     """GB of decoded images to hold in memory; more are kept in a file on the run folder's disk."""
     seed: int = 0
     """Decides the split, the order of images, augmentation and initial weights."""
-    deterministic: bool = field(default_factory=lambda: not runtime.has_gpu())
-    """Make the same command give the same weights, bit for bit. Free on a CPU, so on there; on a GPU it costs time and
-    some ops refuse it."""
+    deterministic: bool | None = None
+    """Make the same command give the same weights, bit for bit. Free on a CPU, so on there by default; on a GPU it
+    costs time and some ops refuse it. Also --deterministic and --no-deterministic."""
     out: Path | None = None
     """The run folder, new or empty; by default runs/finetune-<UTC time>."""
 
@@ -101,12 +102,9 @@ def run(config: Config) -> Path:
     """
     backbone = find(config.backbone)
     check_config(config, backbone)
-    folder = create_run_folder(config.out or default_run_folder("finetune"), needs_bytes=100_000_000)
-    try:
-        with Display() as display:
-            _run(config, backbone, folder, display)
-    finally:
-        remove_if_empty(folder)
+    with new_run_folder(config.out, "finetune") as folder, Display() as display:
+        require_space(folder, 100_000_000)
+        _run(config, backbone, folder, display)
     return folder
 
 
@@ -121,16 +119,22 @@ def check_config(config: Config, backbone: Backbone) -> None:
         )
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"A batch holds 1 image or more. Received: --batch-size {config.batch_size}")
-    if config.seed < 0:
-        raise InputError(f"A seed is 0 or more. Received: --seed {config.seed}")
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"A seed is 0 or more, and below 2^32. Received: --seed {config.seed}")
+    if not 0 <= config.memory_budget < math.inf:
+        raise InputError(f"A memory budget is 0 GB or more. Received: --memory-budget {config.memory_budget}")
     if not 0 <= config.dropout < 1:
         raise InputError(f"Dropout is a fraction in [0, 1). Received: --dropout {config.dropout}")
+    for rate in config.learning_rate:
+        Stage(name="--learning-rate", learning_rate=rate)
 
 
 def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> None:
     began = time.perf_counter()
-    display.say(f"fine-tuning {backbone.name} on {config.data}: {STRATEGIES[config.strategy]}")
-    runtime.start(seed=config.seed, deterministic=config.deterministic)
+    source = printable(config.data)
+    what = f"stages {', '.join(stage.name for stage in config.stages)}" if config.stages else config.strategy
+    display.say(f"fine-tuning {backbone.name} on {source}: {STRATEGIES.get(what, what)}")
+    gpu = runtime.start(seed=config.seed, deterministic=config.deterministic)
     # These import TensorFlow, which has to be started first.
     import keras
 
@@ -154,17 +158,46 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         found = scan(open_source(config.data), seed=config.seed, bad_images=config.bad_images, progress=progress)
     defaults = choose_defaults(
         train_images=found.count("train"),
+        num_classes=len(found.classes),
         median_side=found.median_side,
         native_size=backbone.default_size,
         smallest_size=backbone.smallest_size,
-        gpu=runtime.has_gpu(),
+        gpu=gpu,
     )
     image_size = config.image_size or defaults.image_size
     batch_size = config.batch_size or defaults.batch_size
     augmentation = config.augmentation or defaults.augmentation
     for name, reason in defaults.reasons.items():
-        if not (getattr(config, name) or (config.stages and name == "epochs")):
+        if not (getattr(config, name) or (name == "epochs" and (config.stages or config.strategy == "zero"))):
             display.say(f"  {reason}")
+
+    # 2. The model, and the stages in which it will be trained.
+    with display.working(f"building {backbone.name}") as progress:
+        classifier = build_classifier(
+            backbone,
+            image_size=image_size,
+            num_classes=len(found.classes),
+            weights=config.weights,
+            dropout=config.dropout,
+            progress=progress,
+        )
+    model, num_blocks = classifier.model, len(classifier.blocks) - 1
+    require_space(folder, 50_000_000 + 5 * model.count_params())  # 4 bytes a parameter, and some
+    stages = change_stages(
+        config.stages or plan_stages(config.strategy, num_blocks=num_blocks, epochs=defaults.epochs),
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+    )
+    shares = [len(select(classifier.blocks, stage.unfreeze)) / (num_blocks + 1) for stage in stages]
+    config = replace(
+        config,
+        stages=stages,
+        epochs=(),
+        learning_rate=(),
+        image_size=image_size,
+        batch_size=batch_size,
+        augmentation=augmentation,
+    )
     with display.working("decoding images") as progress, runtime.native_stderr_held_back():
         data = materialise(
             found,
@@ -176,33 +209,8 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         )
     for notice in data.notices:
         display.say(f"  {notice}")
-
-    # 2. The model, and the stages in which it will be trained.
-    classifier = build_classifier(
-        backbone,
-        image_size=image_size,
-        num_classes=len(data.classes),
-        weights=config.weights,
-        dropout=config.dropout,
-    )
-    model, num_blocks = classifier.model, len(classifier.blocks) - 1
-    stages = change_stages(
-        config.stages or plan_stages(config.strategy, num_blocks=num_blocks, epochs=defaults.epochs),
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-    )
-    config = replace(
-        config,
-        stages=stages,
-        epochs=(),
-        learning_rate=(),
-        image_size=image_size,
-        batch_size=batch_size,
-        augmentation=augmentation,
-    )
     write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
     write_json(folder / "classes.json", list(data.classes))
-    write_json(folder / "versions.json", versions())
     with complete_or_absent(folder / "split.jsonl") as beside:
         write_split(beside, data)
     if data.unreadable:
@@ -211,7 +219,6 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     # 3. Training.
     if config.strategy == "zero" and not stages:
         set_nearest_class_mean_head(model, evaluation_batches(data.train, batch_size=batch_size))
-    shares = [len(select(classifier.blocks, stage.unfreeze)) / (num_blocks + 1) for stage in stages]
     display.expect_stages(
         [stage.name for stage in stages],
         [stage.epochs for stage in stages],
@@ -226,7 +233,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         augmentation=replace(AUGMENTATIONS[augmentation], horizontal_flip=config.horizontal_flip),
         seed=config.seed,
         class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
-        callbacks=[ShowStages(display), WriteHistory(folder / "history.jsonl")],
+        callbacks=[ShowStages(display), WriteHistory(folder / HISTORY)],
     )
     with complete_or_absent(folder / "model.keras") as beside:
         # A model that was never compiled: the optimizer's state would make the file three times as large.
@@ -249,7 +256,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     }
     draw_report(
         folder / "report.png",
-        title=f"{backbone.name}, {image_size} px, {config.strategy}, on {config.data}",
+        title=f"{backbone.name}, {image_size} px, {config.strategy}, on {source}",
         subtitle=f"test accuracy {metrics['test']['accuracy']:.4f}, macro F1 {metrics['test']['macro_f1']:.4f}",
         stages=metrics["stages"],
         metrics=metrics["test"],
@@ -262,16 +269,22 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     )
     write_json(folder / "metrics.json", metrics)
     display.show(metrics_table(measured))
-    display.say(
-        f"done in {duration(metrics['seconds'])}; see {folder / 'report.png'}, try `zoo predict {folder} IMAGE`"
-    )
+    shown = printable(str(folder))
+    display.say(f"done in {duration(metrics['seconds'])}; see {shown}/report.png, try `zoo predict {shown} IMAGE`")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of this recipe."""
 
     def job() -> None:
-        config = parse(Config, arguments, prog="zoo finetune", description=__doc__ or "", presets=PRESETS)
+        config = parse(
+            Config,
+            arguments,
+            prog="zoo finetune",
+            description=__doc__ or "",
+            presets=PRESETS,
+            follows={"stages": "strategy"},
+        )
         print(run(config))
 
     return guarded(job)

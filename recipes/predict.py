@@ -64,6 +64,7 @@ def run(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
     import tensorflow as tf
 
     from recipes.parts.finished_run import load_run
+    from recipes.parts.folder import read_image_file
     from recipes.parts.images import decode, inspect
     from recipes.parts.inference import Inference
     from recipes.parts.metrics import log_softmax
@@ -75,11 +76,11 @@ def run(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
 
     def read(path: Path) -> tf.Tensor | None:
         try:
-            encoded = path.read_bytes()
+            encoded = read_image_file(path)
             inspect(encoded)
-            return decode(tf.constant(encoded), size=finished.image_size, resize=finished.config["resize"])
+            return decode(tf.constant(encoded), size=finished.image_size, resize=finished.resize)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = str(error.strerror or error)
         except InputError as error:
             reason = str(error)
         except tf.errors.InvalidArgumentError:

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 from zoo.errors import InputError
 from zoo.models import MODELS
 from zoo.registry import unknown_name
+from zoo.weights.manifest import find_weights
+from zoo.weights.packages import locate_package_file
 
 Preprocessing: TypeAlias = Literal["tf", "tf_128", "torch", "caffe", "included"]
 BlockPatterns: TypeAlias = tuple[tuple[str, str], ...]
@@ -232,6 +234,8 @@ def _zoo_backbone(name: str) -> Backbone:
 
 _KERAS = _keras_backbones()
 
+_WEIGHT_SUFFIXES = {"zoo": (".keras", ".h5", ".pth"), "keras.applications": (".keras", ".h5")}
+
 
 def names() -> tuple[str, ...]:
     """The names of all backbones: the models of `zoo`, then those of `keras.applications` by family."""
@@ -257,22 +261,32 @@ def find(name: str) -> Backbone:
 
 
 def check_weights(backbone: Backbone, weights: str | None) -> None:
-    """Refuse weights that cannot be right, before anything is built.
+    """Refuse weights that cannot be right, before anything is built or TensorFlow is imported.
+
+    What is inside a file, and whether a download succeeds, shows only when the weights are loaded.
 
     Args:
         backbone: What the weights are for.
         weights: `imagenet`, or the path of a file.
 
     Raises:
-        InputError: If weights are left out, or there is no such file.
+        InputError: If weights are left out, there is no such file, it is of a kind that this backbone's
+            library does not read, or a model of `zoo` has no ImageNet weights, or their package is missing
+            or damaged.
     """
     if weights is None or weights.lower() == "none":
         raise InputError(
-            f"{backbone.name} needs weights: fine-tuning freezes batch norm, and with norms frozen at their "
-            "initial values a network learns nothing. Give `imagenet` or the path of a file; training from "
-            "scratch is another job than this recipe's"
+            f"{backbone.name} needs weights, because this recipe only fine-tunes: it freezes batch norm, and with "
+            "norms frozen at their initial values a network learns nothing. Give `imagenet` or the path of a file; "
+            "training from scratch is what the recipe `zoo train` will be for, which is not part of this release"
         )
-    if weights != "imagenet" and not Path(weights).expanduser().is_file():
-        raise InputError(
-            f"There is no file {weights!r}. Weights are `imagenet`, or the path of a .keras, .weights.h5 or .h5 file"
-        )
+    if weights == "imagenet":
+        if backbone.library == "zoo":
+            locate_package_file(find_weights(backbone.name, weights))
+        return
+    path = Path(weights).expanduser()
+    kinds = ", ".join(_WEIGHT_SUFFIXES[backbone.library])
+    if not path.is_file():
+        raise InputError(f"There is no file {weights!r}. Weights are `imagenet`, or the path of a file: {kinds}")
+    if path.suffix not in _WEIGHT_SUFFIXES[backbone.library]:
+        raise InputError(f"Weights for {backbone.name} are read from files of the kinds {kinds}. Received: {weights!r}")

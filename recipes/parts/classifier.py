@@ -12,6 +12,7 @@ from recipes.parts.backbones import Backbone, Preprocessing, check_weights, find
 from recipes.parts.blocks import Block, group_layers
 from recipes.parts.keras_weights import checked_downloads, load_weights
 from zoo.errors import InputError
+from zoo.weights.fetch import Progress
 
 # Mean and standard deviation of ImageNet's pixels, 0 to 255, red, green, blue.
 _TORCH_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -34,7 +35,13 @@ class Classifier:
 
 
 def build_classifier(
-    backbone: Backbone | str, *, image_size: int, num_classes: int, weights: str, dropout: float = 0.2
+    backbone: Backbone | str,
+    *,
+    image_size: int,
+    num_classes: int,
+    weights: str,
+    dropout: float = 0.2,
+    progress: Progress | None = None,
 ) -> Classifier:
     """Build a pretrained network with a new head.
 
@@ -50,6 +57,8 @@ def build_classifier(
         weights: `imagenet`, or the path of a `.keras`, `.weights.h5` or `.h5` file of the backbone, with
             or without a classifier, which is not used.
         dropout: Fraction, in [0, 1), of the pooled features that training drops.
+        progress: Called with the bytes read so far and their total, if known, while weights are
+            downloaded; never if none have to be. By default a bar is shown if the error stream is a terminal.
 
     Returns:
         The model and its blocks.
@@ -77,8 +86,10 @@ def build_classifier(
             "Images are (height, width, channels) here, but Keras is set to 'channels_first': call "
             "keras.config.set_image_data_format('channels_last')"
         )
-    build = _zoo_features if backbone.library == "zoo" else _keras_features
-    inputs, features = build(backbone, image_size, weights)
+    if backbone.library == "zoo":
+        inputs, features = _zoo_features(backbone, image_size, weights)
+    else:
+        inputs, features = _keras_features(backbone, image_size, weights, progress)
     x = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(features)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
     model = keras.Model(inputs, logits, name=backbone.name)
@@ -118,7 +129,7 @@ def _zoo_features(backbone: Backbone, image_size: int, weights: str) -> tuple[An
     return model.input, model.output
 
 
-def _keras_features(backbone: Backbone, image_size: int, weights: str) -> tuple[Any, Any]:
+def _keras_features(backbone: Backbone, image_size: int, weights: str, progress: Progress | None) -> tuple[Any, Any]:
     shape = (image_size, image_size, 3)
     inputs = keras.Input(shape, dtype="float32", name="image")
     pixels = preprocess(backbone.preprocessing, inputs)
@@ -128,7 +139,7 @@ def _keras_features(backbone: Backbone, image_size: int, weights: str) -> tuple[
         arguments["include_preprocessing"] = False
     constructor: Callable[..., keras.Model] = getattr(keras.applications, backbone.name)
     if weights == "imagenet":
-        with checked_downloads():
+        with checked_downloads(progress):
             network = constructor(weights="imagenet", **arguments)
     else:
         network = constructor(weights=None, **arguments)

@@ -2,7 +2,10 @@
 
 import argparse
 import dataclasses
+import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,6 +13,7 @@ import tyro
 
 from recipes.parts.config_file import read_config
 from recipes.parts.display import complain
+from recipes.parts.names import printable
 from recipes.parts.stages import TrainingFailed
 from zoo.errors import InputError
 from zoo.registry import unknown_name
@@ -26,6 +30,7 @@ def parse(
     prog: str,
     description: str,
     presets: Mapping[str, T],
+    follows: Mapping[str, str] | None = None,
 ) -> T:
     """Build a configuration from flags, on top of a file or a preset.
 
@@ -35,6 +40,7 @@ def parse(
         prog: The command as the user typed it.
         description: First paragraph of `--help`.
         presets: Named configurations for `--preset`.
+        follows: Fields that return to their default when a flag changes another one: `{"stages": "strategy"}`.
 
     Raises:
         InputError: If the configuration file is no good or the preset unknown.
@@ -43,7 +49,8 @@ def parse(
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     first.add_argument("--preset")
-    start, _ = first.parse_known_args(arguments)
+    words = _spell_out_flags(kind, sys.argv[1:] if arguments is None else arguments)
+    start, _ = first.parse_known_args(words)
     base = kind()
     if start.preset is not None:
         if start.preset not in presets:
@@ -63,9 +70,26 @@ def parse(
         """Start from a named configuration of the script."""
 
     chosen: Any = tyro.cli(
-        CommandLine, default=CommandLine(settings=base), args=arguments, prog=prog, description=description
+        CommandLine, default=CommandLine(settings=base), args=words, prog=prog, description=description
     )
-    return chosen.settings
+    settings = chosen.settings
+    for field, leader in (follows or {}).items():
+        if getattr(settings, leader) != getattr(base, leader):
+            settings = dataclasses.replace(settings, **{field: getattr(kind(), field)})
+    return settings
+
+
+def _spell_out_flags(kind: type, words: Sequence[str]) -> list[str]:
+    """Let `--name` and `--no-name` stand for the values of a field that is a bool or None, as for any other bool."""
+    meaning: dict[str, list[str]] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        if hint == bool | None:
+            flag = name.replace("_", "-")
+            meaning |= {f"--{flag}": [f"--{flag}", "True"], f"--no-{flag}": [f"--{flag}", "False"]}
+    spelled: list[str] = []
+    for word, after in zip_longest(words, words[1:]):
+        spelled += [word] if after in ("True", "False", "None") else meaning.get(word, [word])
+    return spelled
 
 
 def guarded(job: Callable[[], object]) -> int:
@@ -75,7 +99,7 @@ def guarded(job: Callable[[], object]) -> int:
         job: What the command does.
 
     Returns:
-        0 if done, 2 for bad input, 1 for a failure that training can run into, 130 when interrupted. A defect of
+        0 if done, 2 for bad input, 1 for a failure that a run can meet, 130 when interrupted. A defect of
         ours is not caught: its traceback is the best report of it.
     """
     try:
@@ -85,6 +109,13 @@ def guarded(job: Callable[[], object]) -> int:
         return BAD_INPUT
     except TrainingFailed as error:
         complain(f"stopped: {error}")
+        return FAILURE
+    except OSError as error:  # such as a disk that has become full
+        where = f": {printable(str(error.filename))}" if error.filename else ""
+        complain(f"stopped: {error.strerror or error}{where}")
+        return FAILURE
+    except MemoryError:
+        complain("stopped: out of memory. Lower --image-size or --batch-size")
         return FAILURE
     except KeyboardInterrupt:
         complain("interrupted")

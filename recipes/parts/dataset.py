@@ -15,7 +15,7 @@ from recipes.parts.images import Resize, decode
 from recipes.parts.names import counted, listed, printable
 from recipes.parts.ordered import Progress, ordered_map
 from recipes.parts.pixel_store import allocate
-from recipes.parts.scan import Scan, ScannedImage, Unreadable, check_bad_images, with_reasons
+from recipes.parts.scan import Scan, ScannedImage, Unreadable, check_bad_images
 from recipes.parts.sources import SPLITS, Example, SplitName
 from zoo.errors import InputError
 
@@ -107,7 +107,7 @@ def materialise(
         start = rows.stop
     notices = scan.notices
     if damaged:
-        notices += (f"skipped {counted(len(damaged), 'damaged file')}: {with_reasons(damaged)}",)
+        notices += (f"skipped {counted(len(damaged), 'damaged file')}: {scan.with_reasons(damaged)}",)
     return DataSet(
         classes=scan.classes,
         **splits,

@@ -13,7 +13,7 @@ class Defaults:
     batch_size: int
     epochs: int
     """Epochs of a stage that trains blocks."""
-    augmentation: Literal["none", "light"]
+    augmentation: Literal["none", "light", "medium"]
     """A preset of `recipes.parts.augment`."""
     reasons: dict[str, str]
     """For each of the fields above, one line that says what was chosen and why."""
@@ -22,6 +22,7 @@ class Defaults:
 def choose_defaults(
     *,
     train_images: int,
+    num_classes: int,
     median_side: int,
     native_size: int,
     smallest_size: int,
@@ -31,29 +32,38 @@ def choose_defaults(
 
     Args:
         train_images: Images to train on.
+        num_classes: Classes that they show.
         median_side: Median over the images of their shorter side, in pixels.
         native_size: The size at which the backbone was trained, in pixels.
         smallest_size: The smallest that it takes, in pixels.
         gpu: Whether a GPU is there.
     """
-    tiny = median_side < 32
     most = native_size if gpu else min(native_size, 160)
     wanted = 32 * round(median_side / 32)
     image_size = max(smallest_size, min(most, max(64, wanted)))
     batch_size = 32 if train_images < 10_000 else 64
     epochs = max(2, min(20, round(5_000 / train_images)))
+    per_class = round(train_images / num_classes)
+    augmentation: Literal["none", "light", "medium"]
+    if median_side < 32:
+        augmentation = "none"
+        why = "no augmentation: it changes images below 32 px too much"
+    else:
+        augmentation = "medium" if per_class < 30 else "light"
+        why = (
+            f"{augmentation} augmentation: shifts, turns and changes of light, for about {per_class:,} images a class "
+            "(medium below 30); no flips, which change some labels (--horizontal-flip)"
+        )
     return Defaults(
         image_size=image_size,
         batch_size=batch_size,
         epochs=epochs,
-        augmentation="none" if tiny else "light",
+        augmentation=augmentation,
         reasons={
             "image_size": f"image size {image_size}: the median shorter side, {median_side} px, to a multiple of 32, "
             f"from 64 to {most}" + ("" if gpu else " (without a GPU)"),
             "batch_size": f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
-            "epochs": f"{epochs} epochs a stage: about 5,000 images seen in each, from 2 to 20 epochs",
-            "augmentation": "no augmentation: it changes images below 32 px too much"
-            if tiny
-            else "light augmentation: shifts, turns, light; no flips, which change some labels (--horizontal-flip)",
+            "epochs": f"{epochs} epochs in the last stage: about 5,000 images, from 2 to 20 epochs",
+            "augmentation": why,
         },
     )

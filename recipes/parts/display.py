@@ -72,6 +72,8 @@ class Display:
             A function to call with how much is done and how much there is (None if unknown).
         """
         task = self.bars.add_task(label, total=None, note="")
+        if self.live is None:
+            self.say(f"  {label}")
 
         def advance(done: int, total: int | None) -> None:
             self.bars.update(task, completed=done, total=total)
@@ -125,7 +127,7 @@ class Display:
 
     def _render(self) -> Group:
         left = self.clock.left()
-        line = "" if left is None else f"time left: {duration(left)} at most"
+        line = "" if left is None else f"about {duration(left)} left, less if a stage stops early"
         return Group(self.bars.get_renderable(), Text(line, style="dim"))
 
 

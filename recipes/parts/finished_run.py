@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
+from recipes.parts.images import Resize
 from recipes.parts.run_folder import read_run_file
 from zoo.errors import InputError
 
@@ -15,16 +15,18 @@ class FinishedRun:
     """What a run left."""
 
     folder: Path
-    config: dict[str, Any]
+    data: str
+    """Where its images came from, as `open_source` takes it."""
+    image_size: int
+    """Height and width of the images it takes, pixels."""
+    resize: Resize
+    """How images that are not square become so."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the logits."""
     temperature: float
     """What logits are divided by before the softmax (Guo et al. 2017)."""
     model: keras.Model
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images it takes, pixels."""
-        return int(self.config["image_size"])
+    """From float32 pixels from 0 to 255 to logits."""
 
 
 def load_run(folder: Path) -> FinishedRun:
@@ -34,13 +36,24 @@ def load_run(folder: Path) -> FinishedRun:
         InputError: If it is no folder of a finished run, or damaged.
     """
     config = read_run_file(folder, "config.json")
-    classes = tuple(read_run_file(folder, "classes.json"))
-    temperature = read_run_file(folder, "calibration.json")["temperature"]
-    path = folder / "model.keras"
+    classes = read_run_file(folder, "classes.json")
+    calibration = read_run_file(folder, "calibration.json")
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Cannot load {path}: {str(error).splitlines()[0]}") from None
-    if model.output_shape[-1] != len(classes):
-        raise InputError(f"{path} has {model.output_shape[-1]} outputs, but classes.json has {len(classes)} names")
-    return FinishedRun(folder=folder, config=config, classes=classes, temperature=temperature, model=model)
+        run = FinishedRun(
+            folder=folder,
+            data=str(config["data"]),
+            image_size=int(config["image_size"]),
+            resize=config["resize"],
+            classes=tuple(map(str, classes)),
+            temperature=float(calibration["temperature"]),
+            model=keras.models.load_model(folder / "model.keras", compile=False),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"The run folder {folder} is damaged: {what}") from None
+    if run.model.output_shape[-1] != len(run.classes):
+        raise InputError(
+            f"The run folder {folder} is damaged: model.keras has {run.model.output_shape[-1]} outputs, classes.json "
+            f"{len(run.classes)} names"
+        )
+    return run

@@ -82,7 +82,7 @@ class Folder:
     def __iter__(self) -> Iterator[Example]:
         index = {class_name: label for label, class_name in enumerate(self.classes)}
         for file, class_name, split in self._examples:
-            read = partial(_read, os.path.join(self._path, file))
+            read = partial(read_image_file, os.path.join(self._path, file))
             yield Example(file=file, label=index[class_name], split=split, read=read)
 
     def _layout(self) -> dict[SplitName | None, str]:
@@ -168,6 +168,28 @@ class Folder:
         return tuple(notices)
 
 
+def read_image_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a file that should hold an image, without waiting for ever or filling the memory.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, which need not be an image.
+
+    Raises:
+        OSError: If it cannot be read, is no regular file (to open a pipe would wait for ever), or is too large
+            to be an image that may be decoded. Its `strerror` says which.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(None, "not a regular file")
+    if status.st_size > _MAX_BYTES:
+        raise OSError(None, f"larger than {_MAX_BYTES // 2**20} MiB")
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
@@ -201,10 +223,3 @@ def _is_image(path: str) -> bool:
             return sniff(file.read(12)) is not None
     except OSError:  # a link that leads nowhere, or a file that may not be read
         return ending in _IMAGE_ENDINGS
-
-
-def _read(path: str) -> bytes:
-    if os.path.getsize(path) > _MAX_BYTES:
-        raise OSError(None, f"larger than {_MAX_BYTES // 2**20} MiB")
-    with open(path, "rb") as file:
-        return file.read()

@@ -16,7 +16,7 @@ import numpy as np
 from keras.src.utils import file_utils
 
 from zoo.errors import InputError
-from zoo.weights.fetch import fetch
+from zoo.weights.fetch import Progress, fetch
 from zoo.weights.keras_file import open_keras_file
 
 # Standard deviation of ImageNet's colours, 0 to 1, red, green, blue.
@@ -24,11 +24,15 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @contextmanager
-def checked_downloads() -> Iterator[None]:
+def checked_downloads(progress: Progress | None = None) -> Iterator[None]:
     """Let the constructors of `keras.applications` get their weights by `zoo.weights.fetch`.
 
     So every file is verified: with the checksum that Keras knows, or with that of the first download where it
     knows none (MobileNet and MobileNetV2). `ZOO_HOME`, `ZOO_OFFLINE` and `ZOO_MIRROR` are obeyed.
+
+    Args:
+        progress: Called during a download with the bytes read so far and their total, if known. By default
+            a bar is shown if the error stream is a terminal.
 
     Raises:
         RuntimeError: If Keras did not ask for a file.
@@ -39,8 +43,15 @@ def checked_downloads() -> Iterator[None]:
         asked.append(fname)
         # Keras gives an MD5 (32 digits) or a SHA-256 (64).
         long = file_hash is not None and len(file_hash) == 64
-        path = fetch(origin, file_name=fname, sha256=file_hash if long else None, md5=None if long else file_hash)
-        return str(path)
+        return str(
+            fetch(
+                origin,
+                file_name=fname,
+                sha256=file_hash if long else None,
+                md5=None if long else file_hash,
+                progress=progress,
+            )
+        )
 
     stock = file_utils.get_file
     file_utils.get_file = get_file

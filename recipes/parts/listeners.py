@@ -45,9 +45,9 @@ class ShowStages(StageCallback):
         """Say which epoch was kept."""
         self.display.end_stage(self.start.index, result.epochs)
         kept = f"kept epoch {result.best_epoch}" if result.best_epoch else "no epoch was better: kept what was"
+        loss = "" if result.validation_loss is None else f", validation loss {result.validation_loss:.4f}"
         self.display.say(
-            f"  {kept} of {result.epochs}, validation loss {result.validation_loss:.4f}, {result.seconds:.1f} s; "
-            "frozen weights unchanged, bit for bit"
+            f"  {kept} of {result.epochs}{loss}, {result.seconds:.1f} s; frozen weights unchanged, bit for bit"
         )
 
 
@@ -61,6 +61,7 @@ class WriteHistory(StageCallback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        path.touch()
 
     def on_stage_begin(self, start: StageStart) -> None:
         """Remember the stage."""

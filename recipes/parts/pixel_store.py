@@ -44,8 +44,8 @@ def allocate(shape: tuple[int, ...], *, memory_budget_bytes: int, scratch_dir: P
     except OSError as error:
         raise InputError(
             f"No space for {_gigabytes(needed)} of decoded images in {printable(str(folder))}: "
-            f"{error.strerror or error}. Make room, take a smaller --image-size, or raise --memory-budget, "
-            f"which is {_gigabytes(memory_budget_bytes)}"
+            f"{error.strerror or error}. Make room there, or take fewer images: up to "
+            f"{_gigabytes(memory_budget_bytes)} of them stay in memory"
         ) from error
 
 

@@ -2,18 +2,20 @@
 
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from recipes.parts.names import printable
 from zoo.errors import InputError
 
+HISTORY = "history.jsonl"
 PACKAGES = (
     "keras-model-zoo",
     "tensorflow",
@@ -25,51 +27,74 @@ PACKAGES = (
 )
 
 
-def default_run_folder(recipe: str) -> Path:
-    """`runs/<recipe>-<UTC time>` below the current folder."""
-    now = datetime.datetime.now(datetime.UTC)
-    return Path("runs") / f"{recipe}-{now:%Y%m%dT%H%M%S}"
-
-
-def create_run_folder(path: Path, *, needs_bytes: int = 0) -> Path:
-    """Make an empty folder for a run, and be sure that it can hold what the run will write.
+@contextmanager
+def new_run_folder(path: Path | None, recipe: str) -> Iterator[Path]:
+    """Claim a folder for a run; leave no trace of it if the run ends before anything has been trained.
 
     Args:
-        path: Where; it must not exist yet, or be empty.
-        needs_bytes: What the run will write there, about.
+        path: Where; it must not exist yet, or be empty. None means `runs/<recipe>-<UTC time>` below the current folder.
+        recipe: What the default is called after.
 
-    Returns:
-        The folder's absolute path.
+    Yields:
+        The folder's absolute path. `versions.json` is in it.
 
     Raises:
-        InputError: If the folder holds anything, cannot be written, or lies on a disk that is too full.
+        InputError: If the folder holds anything, or cannot be written.
     """
-    path = path.absolute()
+    made = path is None or not path.exists()
+    folder = _claim_default(recipe) if path is None else _claim(path.absolute())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-        taken = any(path.iterdir())
+        yield folder
+    except BaseException:
+        history = folder / HISTORY
+        if not history.exists() or not history.stat().st_size:
+            # The folder was empty when it was claimed: all that is in it is this run's.
+            for file in folder.iterdir():
+                file.unlink()
+            if made:
+                folder.rmdir()
+        raise
+
+
+def _claim_default(recipe: str) -> Path:
+    name = f"{recipe}-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
+    for number in itertools.count(1):
+        folder = Path("runs", name if number == 1 else f"{name}-{number}").absolute()
+        if not folder.exists():
+            with suppress(_Taken):  # by a run that started in the same second
+                return _claim(folder)
+    raise AssertionError
+
+
+def _claim(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise FileExistsError
+        # Of two runs that find the folder empty at once, only one can create the file.
+        with (folder / "versions.json").open("x", encoding="ascii") as file:
+            file.write(to_json(versions()))
+    except FileExistsError:
+        raise _Taken(f"The run folder {printable(str(folder))} is not empty. Choose another with --out") from None
     except OSError as error:
         raise InputError(
-            f"Cannot write to the run folder {path}: {error.strerror}. Choose another with --out"
-        ) from error
-    if taken:
-        raise InputError(f"The run folder {path} is not empty. Choose another with --out")
-    free = shutil.disk_usage(path).free
-    if free < needs_bytes:
-        remove_if_empty(path)
+            f"Cannot write to the run folder {printable(str(folder))}: {error.strerror}. Choose another with --out"
+        ) from None
+    return folder
+
+
+class _Taken(InputError):
+    """The folder holds something."""
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `InputError` unless so many bytes are free on a folder's disk."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
         raise InputError(
-            f"No space for the run folder {path}: it needs {needs_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are "
-            "free. Choose another with --out"
+            f"No space for the run folder {printable(str(folder))}: it needs {needed / 1e6:,.0f} MB and "
+            f"{free / 1e6:,.0f} MB are free. Choose another with --out"
         )
-    return path
-
-
-def remove_if_empty(path: Path) -> None:
-    """Remove a run folder in which nothing has been written."""
-    with suppress(OSError):
-        path.rmdir()
 
 
 @contextmanager
@@ -91,9 +116,14 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs: indented, ASCII (file names may hold any byte), complete or absent."""
+    """Write JSON for people and programs, complete or absent."""
     with complete_or_absent(path) as beside:
-        beside.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
+        beside.write_text(to_json(value), encoding="ascii")
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON in ASCII, as file names may hold any byte; a number that is none is a defect."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def read_run_file(run: Path, name: str) -> Any:
@@ -119,7 +149,7 @@ def read_run_file(run: Path, name: str) -> Any:
 def append_line(path: Path, value: Any) -> None:
     """Add one JSON line to a file."""
     with path.open("a", encoding="ascii") as file:
-        file.write(json.dumps(value) + "\n")
+        file.write(json.dumps(value, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:

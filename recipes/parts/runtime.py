@@ -1,42 +1,47 @@
 """Start TensorFlow: without its log noise, and with everything settled that must be settled before the first op."""
 
 import os
-import random
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+
+from zoo.errors import InputError
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is attached, told without importing TensorFlow."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def start(*, seed: int, deterministic: bool) -> None:
+def start(*, seed: int, deterministic: bool | None) -> bool:
     """Import TensorFlow quietly, then set seeds and determinism. Call it before any module that imports Keras.
 
     Seeds and op determinism alone do not make two processes agree: the order in which independent ops finish
     changes sums, so `deterministic` also runs one op at a time (each op still uses every core).
 
     Args:
-        seed: Seed of Python, NumPy, TensorFlow and Keras.
-        deterministic: Whether the same call must give the same weights, bit for bit.
+        seed: Seed of Python, NumPy, TensorFlow and Keras, below 2^32.
+        deterministic: Whether the same call must give the same weights, bit for bit; None means unless TensorFlow
+            sees a GPU, where it costs time and some ops refuse it.
+
+    Returns:
+        Whether TensorFlow sees a GPU.
+
+    Raises:
+        InputError: If Keras is set to another backend.
     """
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise InputError(f"Keras must run on TensorFlow. Unset KERAS_BACKEND, which is {backend!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with native_stderr_held_back(show_after_error=True):
         import tensorflow as tf
     import keras
 
-    if deterministic:
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if deterministic or (deterministic is None and not gpu):
         # It cannot be set once ops have run, as in a notebook: results then vary in the last bits.
         with suppress(RuntimeError):
             tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.experimental.enable_op_determinism()
-    random.seed(seed)
     keras.utils.set_random_seed(seed)
+    return gpu
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from zoo.errors import InputError
 
 BadImages = Literal["skip", "error"]
 
+MOST_LISTED = 5
+"""How many unreadable files a message names."""
+
 IMBALANCE = 3
 """A class that has this many times the images of another is worth a notice."""
 
@@ -111,10 +114,15 @@ class Scan:
         """What the user should know before training: lines of plain text, without markup."""
         return tuple(chain(self.source.notices, self.remarks, self._on_files(), self._on_classes()))
 
+    def with_reasons(self, unreadable: Sequence[Unreadable]) -> str:
+        """Return the first few skipped files with what is wrong with them, and where to find the others."""
+        hidden = len(unreadable) > MOST_LISTED and self.count("train") > 0  # only a training run keeps a list
+        return _with_reasons(unreadable) + ("; unreadable.json in the run folder lists all" if hidden else "")
+
     def _on_files(self) -> Iterator[str]:
         if self.unreadable:
             skipped = counted(len(self.unreadable), "unreadable file")
-            yield f"skipped {skipped}: {with_reasons(self.unreadable)}"
+            yield f"skipped {skipped}: {self.with_reasons(self.unreadable)}"
         if self.rotated:
             photos = counted(len(self.rotated), "photo")
             yield (
@@ -275,15 +283,14 @@ def look_at(
 def check_bad_images(unreadable: Sequence[Unreadable], bad_images: BadImages) -> None:
     """Raise `InputError` if there are unreadable files and they are not to be skipped."""
     if unreadable and bad_images == "error":
-        raise InputError(
-            f"Cannot read {counted(len(unreadable), 'file')}: {with_reasons(unreadable)}. Repair or remove "
-            f"what is listed, or give --bad-images skip"
-        )
+        mend = "Repair or remove what is listed, or give --bad-images skip"
+        if len(unreadable) > MOST_LISTED:
+            mend = "Repair or remove them, or give --bad-images skip; `zoo finetune` then lists all in unreadable.json"
+        raise InputError(f"Cannot read {counted(len(unreadable), 'file')}: {_with_reasons(unreadable)}. {mend}")
 
 
-def with_reasons(unreadable: Sequence[Unreadable]) -> str:
-    """Return the first few files with what is wrong with them, and how many more there are."""
-    return listed([f"{bad.file} ({bad.reason})" for bad in unreadable])
+def _with_reasons(unreadable: Sequence[Unreadable]) -> str:
+    return listed([f"{bad.file} ({bad.reason})" for bad in unreadable], most=MOST_LISTED)
 
 
 def _look(example: Example) -> ScannedImage | Unreadable:

@@ -1,6 +1,7 @@
 """What a fine-tuning run does, as data: stages, and the strategies of the literature that they make up."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from itertools import cycle
 
@@ -35,6 +36,11 @@ class Stage:
     """Stop after this many epochs without a lower validation loss."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"none|head|all|last:[1-9]\d*|from:.+", self.unfreeze):
+            raise InputError(
+                "`unfreeze` is one of: none, head, last:N (such as last:3), from:BLOCK (such as from:block_13), all. "
+                f"Received: {self.unfreeze!r} in stage {self.name!r}"
+            )
         if self.epochs < 0:
             raise InputError(f"A stage needs 0 or more epochs. Received: epochs={self.epochs} in stage {self.name!r}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -72,7 +78,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     Args:
         strategy: A key of `STRATEGIES`.
         num_blocks: Blocks of the backbone, the head not counted.
-        epochs: The length of a stage. A strategy of one stage that trains blocks takes twice as long.
+        epochs: The length of the last stage. Those before it take three quarters of it, since they only prepare the
+            ground; the stage of a strategy that has only one takes three times as long.
 
     Returns:
         Stages, first to last; none for `zero`.
@@ -82,26 +89,27 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     def last(fraction: float) -> str:
         return f"last:{max(1, round(fraction * num_blocks))}"
 
-    head = Stage(name="head", unfreeze="head", epochs=epochs, learning_rate=1e-2)
+    early = math.ceil(0.75 * epochs)
+    head = Stage(name="head", unfreeze="head", epochs=early, learning_rate=1e-2)
     if strategy == "zero":
         return ()
     if strategy == "linear_probe":
-        return (head,)
+        return (replace(head, epochs=3 * epochs),)
     if strategy == "partial":
-        return (Stage(name="partial", unfreeze=last(1 / 2), epochs=2 * epochs, learning_rate=1e-3),)
+        return (Stage(name="partial", unfreeze=last(1 / 2), epochs=3 * epochs, learning_rate=1e-3),)
     if strategy == "full":
-        return (Stage(name="full", unfreeze="all", epochs=2 * epochs, learning_rate=5e-4),)
+        return (Stage(name="full", unfreeze="all", epochs=3 * epochs, learning_rate=5e-4),)
     if strategy == "gradual":
         return (
             head,
-            Stage(name="quarter", unfreeze=last(1 / 4), epochs=epochs, learning_rate=1e-3),
-            Stage(name="half", unfreeze=last(1 / 2), epochs=epochs, learning_rate=5e-4),
+            Stage(name="quarter", unfreeze=last(1 / 4), epochs=early, learning_rate=1e-3),
+            Stage(name="half", unfreeze=last(1 / 2), epochs=early, learning_rate=5e-4),
             Stage(name="all", unfreeze="all", epochs=epochs, learning_rate=2e-4),
         )
     return (
         head,
-        Stage(name="top", unfreeze=last(1 / 4), epochs=epochs, learning_rate=1e-3),
-        Stage(name="deeper", unfreeze=last(2 / 3), epochs=epochs, learning_rate=4e-4),
+        Stage(name="top", unfreeze=last(1 / 4), epochs=early, learning_rate=1e-3),
+        Stage(name="deeper", unfreeze=last(1 / 2), epochs=epochs, learning_rate=4e-4),
     )
 
 

@@ -16,8 +16,8 @@ class TfdsSource:
     """A data set of TensorFlow Datasets.
 
     It is downloaded and prepared in TFDS's own default folder, unless it is there already. Its splits named
-    train, validation and test are used as they are, and no others. Images stay encoded until our own decoder
-    reads them.
+    train, validation and test are used as they are, and no others. Classes that are declared but have no image are
+    left out. Images stay encoded until our own decoder reads them.
 
     Args:
         name: TFDS's own `name`, `name/config` or `name/config:version`.
@@ -36,10 +36,17 @@ class TfdsSource:
         self._image_key, self._label_key = _keys(tfds, builder, name)
         try:
             builder.download_and_prepare()
-        except (AssertionError, OSError) as error:  # files to be fetched by hand; no network, no space
+        except (
+            AssertionError,  # files to be fetched by hand
+            ImportError,  # a package that only some data sets need, such as Apache Beam
+            OSError,  # no network, no space
+            tfds.core.download.util.DownloadError,
+            tfds.core.download.download_manager.NonMatchingChecksumError,
+            tfds.core.download.extractor.ExtractError,
+            tfds.core.download.extractor.UnsafeArchiveError,
+        ) as error:
             raise InputError(f"TFDS cannot prepare {self.name}: {_one_line(error)}") from error
         self._builder = builder
-        self.classes = tuple(builder.info.features[self._label_key].names)
         self._sizes: dict[SplitName, int] = {
             split: builder.info.splits[split].num_examples for split in SPLITS if split in builder.info.splits
         }
@@ -47,31 +54,50 @@ class TfdsSource:
         others = sorted(set(builder.info.splits) - set(self._sizes))
         if "train" not in self._sizes:
             raise InputError(f"{self.name} has no train split, only {listed(sorted(builder.info.splits))}")
-        self.notices = (f"not used: other splits of {self.name}, {listed(others)}",) if others else ()
+        declared = builder.info.features[self._label_key].names
+        used = self._labels_with_images(len(declared))
+        self.classes = tuple(declared[label] for label in used)
+        self._label_of = {given: label for label, given in enumerate(used)}
+        empty = [name for label, name in enumerate(declared) if label not in self._label_of]
+        notices = []
+        if others:
+            notices.append(f"not used: other splits of {self.name}, {listed(others)}")
+        if empty:
+            notices.append(f"left out classes without any image: {listed(empty)}")
+        self.notices = tuple(notices)
 
     def __len__(self) -> int:
         return sum(self._sizes.values())
 
     def __iter__(self) -> Iterator[Example]:
-        import tensorflow_datasets as tfds
-
         for split in self._sizes:
-            examples = self._builder.as_dataset(
-                split=split,
-                shuffle_files=False,
-                decoders=tfds.decode.PartialDecoding(
-                    {self._image_key: True, self._label_key: True},
-                    decoders={self._image_key: tfds.decode.SkipDecoding()},
-                ),
-            )
-            for index, example in enumerate(examples.as_numpy_iterator()):
+            for index, example in enumerate(self._examples(split, self._image_key, self._label_key)):
                 encoded: bytes = example[self._image_key]
                 yield Example(
                     file=f"{split}/{index}",
-                    label=int(example[self._label_key]),
+                    label=self._label_of.get(int(example[self._label_key]), -1),
                     split=split,
                     read=partial(bytes, encoded),
                 )
+
+    def _examples(self, split: SplitName, *keys: str) -> Iterator[dict[str, Any]]:
+        """Yield these features of a split's examples, images still encoded."""
+        import tensorflow_datasets as tfds
+
+        skipped = {key: tfds.decode.SkipDecoding() for key in keys if key == self._image_key}
+        decoders = tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=skipped)
+        examples = self._builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
+        yield from examples.as_numpy_iterator()
+
+    def _labels_with_images(self, declared: int) -> list[int]:
+        """Return the labels that occur, sorted. TFDS shuffles, so that all of them usually turn up early on."""
+        found: set[int] = set()
+        for split in self._sizes:
+            for example in self._examples(split, self._label_key):
+                found.add(int(example[self._label_key]))
+                if len(found - {-1}) == declared:
+                    return list(range(declared))
+        return sorted(found - {-1})
 
 
 def _find(tfds: Any, name: str) -> Any:
@@ -106,4 +132,4 @@ def _keys(tfds: Any, builder: Any, name: str) -> tuple[str, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    return printable(" ".join(str(error).split()))[:300]
+    return printable(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from recipes.parts.augment import Augmentation
 from recipes.parts.batches import evaluation_batches, training_batches
@@ -50,8 +51,8 @@ class StageResult:
     """Epochs that ran."""
     best_epoch: int | None = None
     """The epoch, counted from 1, whose weights were kept; None if no epoch beat the weights before the stage."""
-    validation_loss: float = math.nan
-    """Of the weights that were kept."""
+    validation_loss: float | None = None
+    """Of the weights that were kept; None if nothing has been validated yet."""
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
@@ -110,7 +111,7 @@ def run_stages(
     listeners = [callback for callback in callbacks if isinstance(callback, StageCallback)]
     results: list[StageResult] = []
     epochs_done = 0
-    best = math.inf
+    best: float | None = None
     for index, stage in enumerate(stages):
         started = time.perf_counter()
         with unfrozen(classifier, stage.unfreeze) as blocks:
@@ -144,22 +145,31 @@ def run_stages(
                     optimizer=optimizer,
                     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                     metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+                    # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
+                    jit_compile=False,
                 )
-                model.fit(
-                    training_batches(
-                        data.train,
-                        batch_size=batch_size,
-                        augmentation=augmentation,
-                        seed=seed,
-                        first_epoch=epochs_done,
-                        class_weights=class_weights,
-                    ),
-                    epochs=stage.epochs,
-                    steps_per_epoch=steps,
-                    shuffle=False,  # the batches are shuffled already, by epoch and seed
-                    verbose=0,
-                    callbacks=[BestEpoch(result, stage, validate), *callbacks],
+                batches = training_batches(
+                    data.train,
+                    batch_size=batch_size,
+                    augmentation=augmentation,
+                    seed=seed,
+                    first_epoch=epochs_done,
+                    class_weights=class_weights,
                 )
+                try:
+                    model.fit(
+                        batches,
+                        epochs=stage.epochs,
+                        steps_per_epoch=steps,
+                        shuffle=False,  # the batches are shuffled already, by epoch and seed
+                        verbose=0,
+                        callbacks=[BestEpoch(result, stage, validate), *callbacks],
+                    )
+                except tf.errors.ResourceExhaustedError:
+                    raise TrainingFailed(
+                        f"Out of memory in stage {stage.name!r}: lower --batch-size, which is {batch_size}, or "
+                        "--image-size"
+                    ) from None
             if digests(model.non_trainable_weights) != frozen_before:
                 raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
         result.seconds = time.perf_counter() - started
@@ -210,7 +220,7 @@ def unfrozen(classifier: Classifier, unfreeze: str) -> Iterator[tuple[str, ...]]
 def schedule(stage: Stage, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up from zero, then cosine decay to zero (Loshchilov and Hutter 2017), over a whole stage."""
     steps = stage.epochs * steps_per_epoch
-    warmup = round(stage.warmup * steps)
+    warmup = min(round(stage.warmup * steps), steps - 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else stage.learning_rate,
         decay_steps=steps - warmup,
@@ -286,7 +296,8 @@ class BestEpoch(keras.callbacks.Callback):
         logs["seconds"] = time.perf_counter() - self.began
         self.result.history.append(dict(logs))
         self.result.epochs = epoch + 1
-        if logs["val_loss"] < self.result.validation_loss:
+        best = self.result.validation_loss
+        if best is None or logs["val_loss"] < best:
             self.result.validation_loss = logs["val_loss"]
             self.result.best_epoch = epoch + 1
             self._keep()

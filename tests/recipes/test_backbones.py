@@ -9,6 +9,7 @@ import pytest
 from recipes.parts.backbones import FAMILIES, check_weights, find, names
 from zoo import list_models
 from zoo.errors import InputError
+from zoo.weights.manifest import find_weights
 
 KERAS_NAMES = sorted(name for family in FAMILIES for name in family.default_sizes)
 
@@ -52,8 +53,10 @@ def test_sizes_are_those_that_keras_states(name, monkeypatch):
 def test_importing_the_table_does_not_import_tensorflow():
     code = (
         "import sys\n"
-        "from recipes.parts.backbones import find, names\n"
+        "from recipes.parts.backbones import check_weights, find, names\n"
         "assert [find(name) for name in names()]\n"
+        "check_weights(find('MobileNetV2'), 'imagenet')\n"
+        "check_weights(find('efficientnet_lite0'), 'imagenet')\n"
         "assert not {'tensorflow', 'keras', 'h5py'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -79,7 +82,7 @@ def test_unknown_name_is_answered_with_the_closest_and_the_list(wrong, right):
 
 @pytest.mark.parametrize("weights", [None, "none", "None"])
 def test_no_weights_are_refused(weights):
-    with pytest.raises(InputError, match="training from scratch"):
+    with pytest.raises(InputError, match=r"MobileNetV2 needs weights.* only fine-tunes.* training from scratch"):
         check_weights(find("MobileNetV2"), weights)
 
 
@@ -91,3 +94,48 @@ def test_weights_are_a_name_or_a_file(tmp_path):
     file.touch()
     check_weights(backbone, str(file))
     check_weights(backbone, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "taken"),
+    [
+        ("MobileNetV2", ".keras", True),
+        ("MobileNetV2", ".pth", False),
+        ("MobileNetV2", ".txt", False),
+        ("efficientnet_lite3", ".h5", True),
+        ("efficientnet_lite3", ".pth", True),
+        ("efficientnet_lite3", ".txt", False),
+    ],
+)
+def test_files_of_other_kinds_are_refused(name, suffix, taken, tmp_path):
+    file = tmp_path / f"some{suffix}"
+    file.touch()
+    if taken:
+        check_weights(find(name), str(file))
+    else:
+        with pytest.raises(InputError, match=rf"Weights for {name} .*\.keras, .*some\{suffix}"):
+            check_weights(find(name), str(file))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite3", "efficientnet_lite4"])
+def test_a_model_without_pretrained_weights_is_refused(name):
+    with pytest.raises(InputError, match=f"no pretrained weights 'imagenet' for {name}"):
+        check_weights(find(name), "imagenet")
+
+
+def test_a_missing_or_damaged_package_of_weights_is_refused(tmp_path, monkeypatch):
+    entry = find_weights("efficientnet_lite2", "imagenet")
+    package, _, inner_path = entry.source.path.partition("/")
+    backbone = find("efficientnet_lite2")
+    # Whatever is installed where this runs.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"not installed. Run: pip install {entry.source.requirement}"):
+        check_weights(backbone, "imagenet")
+    monkeypatch.undo()
+    file = tmp_path / package / inner_path
+    file.parent.mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    file.write_bytes(b"cut off")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match="is damaged or another file"):
+        check_weights(backbone, "imagenet")

@@ -7,31 +7,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.parts.backbones import FAMILIES, find
+import zoo
+from recipes.parts.backbones import find, names
 from recipes.parts.blocks import Block, Graph, group_layers, select, weighted_layers
 from zoo.errors import InputError
 
-# One of each kind that takes no more than seconds to build; the others are slow tests.
-QUICK = [
-    "EfficientNetB0",
-    "ConvNeXtTiny",
-    "MobileNet",
-    "MobileNetV2",
-    "MobileNetV3Small",
-    "ResNet50",
-    "ResNet50V2",
-    "DenseNet121",
-    "VGG16",
-    "Xception",
-    "InceptionV3",
-    "NASNetMobile",
-]
-SLOW = sorted({name for family in FAMILIES for name in family.default_sizes} - set(QUICK))
 
+def lettered(*depths):
+    """The blocks of an EfficientNet, as in `block2b`."""
+    return [f"block{stage}{letter}" for stage, depth in enumerate(depths, 1) for letter in "abcdefghijklmno"[:depth]]
+
+
+def numbered(pattern, *depths, first=1):
+    """Blocks with the number of their stage, from `first` on, and their own, from 1 on, as in `conv2_block3`."""
+    return [pattern.format(stage, block + 1) for stage, depth in enumerate(depths, first) for block in range(depth)]
+
+
+# The smallest network of each family, by the depths of its stages in the literature; the others are slow tests.
 EXPECTED_NAMES = {
+    "efficientnet_lite0": ["stem", *numbered("stage{}_block{}", 1, 2, 2, 3, 3, 4, 1), "head_conv", "head"],
+    "EfficientNetB0": ["stem", *lettered(1, 2, 2, 3, 3, 4, 1), "top", "head"],
+    "EfficientNetV2B0": ["stem", *lettered(1, 2, 2, 3, 5, 8), "top", "head"],
+    "EfficientNetV2S": ["stem", *lettered(2, 4, 4, 6, 9, 15), "top", "head"],
+    "ConvNeXtTiny": [
+        *("stem", "stage_0_block_0", "stage_0_block_1", "stage_0_block_2"),
+        *("downsampling_block_0", "stage_1_block_0", "stage_1_block_1", "stage_1_block_2"),
+        *("downsampling_block_1", *(f"stage_2_block_{n}" for n in range(9))),
+        *("downsampling_block_2", "stage_3_block_0", "stage_3_block_1", "stage_3_block_2", "head"),
+    ],
+    "MobileNet": ["stem", *(f"block_{n}" for n in range(1, 14)), "head"],
     "MobileNetV2": ["stem", *(f"block_{n}" for n in range(17)), "top", "head"],
+    "MobileNetV3Small": [
+        *("stem", "expanded_conv", *(f"expanded_conv_{n}" for n in range(1, 11)), "top", "head"),
+    ],
+    "ResNet50": ["conv1", *numbered("conv{}_block{}", 3, 4, 6, 3, first=2), "head"],
+    "ResNet50V2": ["conv1", *numbered("conv{}_block{}", 3, 4, 6, 3, first=2), "head"],
+    "DenseNet121": [
+        *("conv1", *numbered("conv{}_block{}", 6, first=2), "pool2"),
+        *(*numbered("conv{}_block{}", 12, first=3), "pool3"),
+        *(*numbered("conv{}_block{}", 24, first=4), "pool4"),
+        *(*numbered("conv{}_block{}", 16, first=5), "head"),
+    ],
     "VGG16": ["block1", "block2", "block3", "block4", "block5", "head"],
+    "Xception": [*(f"block{n}" for n in range(1, 15)), "head"],
     "InceptionV3": ["stem", *(f"mixed{n}" for n in range(11)), "head"],
+    "InceptionResNetV2": [
+        *("stem", "mixed_5b", *(f"block35_{n}" for n in range(1, 11))),
+        *("mixed_6a", *(f"block17_{n}" for n in range(1, 21))),
+        *("mixed_7a", *(f"block8_{n}" for n in range(1, 11)), "conv_7b", "head"),
+    ],
     "NASNetMobile": [
         *("stem", "stem_1", "stem_2"),
         *("cell_0", "cell_1", "cell_2", "cell_3", "reduce_4"),
@@ -39,17 +63,36 @@ EXPECTED_NAMES = {
         *("cell_9", "cell_10", "cell_11", "cell_12", "head"),
     ],
 }
+SMALLEST = {find(name).family: name for name in EXPECTED_NAMES}
+SLOW = sorted(set(names()) - set(EXPECTED_NAMES))
 
 
-def network(name):
-    """A network of keras.applications with a head, without weights."""
-    size = find(name).smallest_size
-    inputs = keras.Input((size, size, 3))
+def build(name):
+    """A network of the table with a head, without weights."""
+    backbone = find(name)
+    shape = (backbone.smallest_size, backbone.smallest_size, 3)
+    if backbone.library == "zoo":
+        base = zoo.build_model(name, input_shape=shape, num_classes=None, weights=None)
+        x = keras.layers.Dropout(0.1, name="head_dropout")(base.output)
+        return keras.Model(base.input, keras.layers.Dense(3, name="head_logits")(x))
+    inputs = keras.Input(shape)
     x = keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(inputs)
-    base = getattr(keras.applications, name)(
-        include_top=False, weights=None, input_tensor=x, input_shape=(size, size, 3)
-    )
+    base = getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=x, input_shape=shape)
     return with_head(inputs, base.output)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A function that builds a network, but keeps those that several tests ask for; all would fill the memory."""
+    kept = {name: None for name in ["MobileNetV2", "MobileNetV3Small", "Xception"]}
+
+    def get(name):
+        if name not in kept:
+            return build(name)
+        kept[name] = kept[name] or build(name)
+        return kept[name]
+
+    return get
 
 
 def with_head(inputs, features):
@@ -99,14 +142,22 @@ def shape_of(model, blocks):
     ]
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_blocks_of_every_network_cover_all_layers_in_order(name):
+def test_every_family_is_tested_by_default():
+    assert set(SMALLEST) == {find(name).family for name in names()}
+
+
+@pytest.mark.parametrize("name", [*EXPECTED_NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_blocks_of_every_network_cover_all_layers_in_order(name, network):
     model = network(name)
     blocks = group_layers(model, find(name).block_patterns)
     check(model, blocks)
-    names = [block.name for block in blocks]
-    assert names == EXPECTED_NAMES.get(name, names)
-    assert len(names) >= 6
+    found = [block.name for block in blocks]
+    smallest = EXPECTED_NAMES[SMALLEST[find(name).family]]
+    if name in EXPECTED_NAMES:
+        assert found == EXPECTED_NAMES[name]
+    else:
+        assert found[0] == smallest[0]
+        assert len(found) >= len(smallest)
     by_stride = group_layers(model)
     check(model, by_stride)
     # The names of a family agree with the graph: each boundary is one that a single tensor crosses.
@@ -132,15 +183,15 @@ def crossings(model, blocks):
 
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "Xception"])
-def test_automatic_names_do_not_matter(name):
+def test_automatic_names_do_not_matter(name, network):
     patterns = find(name).block_patterns
-    first, second = network(name), network(name)
+    first, second = network(name), build(name)
     blocks, again = group_layers(first, patterns), group_layers(second, patterns)
     assert blocks != again, "names have become stable: this test checks nothing any more"
     assert shape_of(first, blocks) == shape_of(second, again)
 
 
-def test_a_block_to_the_end_holds_what_was_counted_by_hand():
+def test_a_block_to_the_end_holds_what_was_counted_by_hand(network):
     model = network("MobileNetV2")
     blocks = group_layers(model, find("MobileNetV2").block_patterns)
     layers = [layer for index in select(blocks, "from:block_13")[:-1] for layer in blocks[index].layers]

@@ -302,7 +302,12 @@ def mirror(tmp_path, monkeypatch, mobilenets):
 
 def test_imagenet_weights_are_fetched_recorded_and_checked(mirror, mobilenets, tmp_path, monkeypatch, capsys):
     network = mobilenets[0]
-    classifier = build_classifier("MobileNetV2", image_size=96, num_classes=3, weights="imagenet")
+    seen = []
+    classifier = build_classifier(
+        "MobileNetV2", image_size=96, num_classes=3, weights="imagenet", progress=lambda *state: seen.append(state)
+    )
+    size = (mirror / MOBILENET_V2_96).stat().st_size
+    assert seen[-1] == (size, size)
     for read, saved in zip(classifier.model.weights, network.weights, strict=False):
         np.testing.assert_array_equal(read, saved)
     assert "first-use" in capsys.readouterr().err
@@ -310,7 +315,7 @@ def test_imagenet_weights_are_fetched_recorded_and_checked(mirror, mobilenets, t
     # From now on without the mirror ...
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     shutil.rmtree(mirror)
-    build_classifier("MobileNetV2", image_size=96, num_classes=3, weights="imagenet")
+    build_classifier("MobileNetV2", image_size=96, num_classes=3, weights="imagenet", progress=pytest.fail)
     # ... until the file is not the first one any more.
     with (tmp_path / "home/weights" / MOBILENET_V2_96).open("ab") as file:
         file.write(b"more")
@@ -336,7 +341,7 @@ def test_every_constructor_asks_for_its_file_by_a_checksum(name, monkeypatch):
     class Stop(Exception):
         pass
 
-    def fetch(url, *, file_name, sha256=None, md5=None):
+    def fetch(url, *, file_name, sha256=None, md5=None, progress=None):
         asked.append((url, file_name, sha256, md5))
         raise Stop
 

@@ -55,6 +55,25 @@ def test_flags_change_a_file(tmp_path):
     assert config.stages == (Stage(name="only", unfreeze="last:1"),)
 
 
+def test_another_strategy_replaces_the_stages_of_a_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"strategy": "full", "stages": [{"name": "only", "unfreeze": "last:1"}]}')
+
+    def chosen(*words):
+        follows = {"stages": "strategy"}
+        return parse(Config, ["--config", str(path), *words], prog="", description="", presets={}, follows=follows)
+
+    assert chosen().stages == chosen("--strategy", "full").stages == (Stage(name="only", unfreeze="last:1"),)
+    assert chosen("--strategy", "linear_probe").stages == ()
+
+
+def test_a_switch_that_may_be_left_open():
+    assert config_from().deterministic is None
+    assert config_from("--deterministic").deterministic is True
+    assert config_from("--no-deterministic", "--seed", "3").deterministic is False
+    assert config_from("--deterministic", "None", "--seed", "3").deterministic is None
+
+
 def test_every_preset_is_a_configuration():
     assert {"smoke"} <= PRESETS.keys()
     for preset in PRESETS.values():
@@ -86,7 +105,12 @@ def test_exit_codes(capsys):
     assert guarded(failing(InputError("wrong"))) == 2
     assert guarded(failing(TrainingFailed("diverged"))) == 1
     assert guarded(failing(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "error: wrong\nstopped: diverged\ninterrupted\n"
+    assert guarded(failing(OSError(28, "No space left on device", "model.keras"))) == 1
+    assert guarded(failing(MemoryError())) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["error: wrong", "stopped: diverged", "interrupted"]
+    assert lines[3] == "stopped: No space left on device: model.keras"
+    assert "out of memory" in lines[4]
     with pytest.raises(ZeroDivisionError):
         guarded(failing(ZeroDivisionError()))
 

@@ -6,7 +6,14 @@ from recipes.parts.defaults import Defaults, choose_defaults
 
 
 def choose(**changes):
-    settings = {"train_images": 1500, "median_side": 100, "native_size": 224, "smallest_size": 32, "gpu": False}
+    settings = {
+        "train_images": 1500,
+        "num_classes": 10,
+        "median_side": 100,
+        "native_size": 224,
+        "smallest_size": 32,
+        "gpu": False,
+    }
     return choose_defaults(**{**settings, **changes})
 
 
@@ -33,6 +40,11 @@ def test_more_images_fewer_epochs():
 def test_tiny_images_are_not_augmented():
     assert choose(median_side=8).augmentation == "none"
     assert choose(median_side=32).augmentation == "light"
+
+
+def test_few_images_a_class_are_augmented_more():
+    assert choose(num_classes=100).augmentation == "medium"
+    assert choose(num_classes=100, median_side=8).augmentation == "none"
 
 
 def test_every_choice_has_its_reason_on_one_line():

@@ -242,6 +242,12 @@ def bad_input(tmp_path, photos, name):
         return ["--data", f"folder:{photos}", "--weights", str(tmp_path / "other.weights.h5")], r"other\.weights\.h5"
     if name == "wrong number of epochs":
         return ["--data", f"folder:{photos}", "--epochs", "1", "2"], "3 stages"
+    if name == "unknown block":
+        config = {"stages": [{"name": "one", "unfreeze": "from:stage9"}], "data": f"folder:{photos}", "image_size": 32}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return ["--config", str(tmp_path / "config.json")], "Unknown block 'stage9'"
+    if name == "backbone without weights":
+        return ["--backbone", "efficientnet_lite4"], "no pretrained weights"
     if name == "batch of nothing":
         return ["--batch-size", "0"], "1 image or more"
     if name == "negative seed":
@@ -269,6 +275,8 @@ def bad_input(tmp_path, photos, name):
         "weights missing",
         "weights that do not fit",
         "wrong number of epochs",
+        "unknown block",
+        "backbone without weights",
         "batch of nothing",
         "negative seed",
         "dropout of everything",
@@ -338,3 +346,5 @@ def test_the_python_entry_returns_the_run_folder(photos, tmp_path):
     )
     assert finetune.run(config) == tmp_path / "run"
     assert config_to_json(read_config(Config, tmp_path / "run" / "config.json"))["stages"][0]["epochs"] == 0
+    assert (tmp_path / "run" / "history.jsonl").read_text() == ""
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["stages"][0]["validation_loss"] is None

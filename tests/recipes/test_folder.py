@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from recipes.parts import folder
-from recipes.parts.folder import Folder
+from recipes.parts.folder import Folder, read_image_file
 from recipes.parts.headers import inspect
 from zoo.errors import InputError
 
@@ -207,6 +207,8 @@ def test_a_pipe_is_not_opened(put_images):
     root = put_images(*FOUR)
     os.mkfifo(root / "a" / "pipe.png")
     assert len(Folder(str(root))) == 4
+    with pytest.raises(OSError, match="not a regular file"):
+        read_image_file(root / "a" / "pipe.png")
 
 
 @needs_byte_names

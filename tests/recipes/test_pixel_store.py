@@ -47,7 +47,8 @@ def test_no_space_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         InputError, match=r"No space for 15\.1 GB of decoded images in .*: 2\.0 GB are free\. Make room"
     ) as refusal:
         allocate((100_000, 224, 224, 3), memory_budget_bytes=2 * 10**9, scratch_dir=tmp_path)
-    assert "which is 2.0 GB" in str(refusal.value)
+    assert str(refusal.value).endswith("up to 2.0 GB of them stay in memory")
+    assert "--" not in str(refusal.value)  # not every command that comes here has the same options
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="files cannot be allocated here")

@@ -8,7 +8,7 @@ import pytest
 
 from recipes.parts.dataset import materialise
 from recipes.parts.folder import Folder
-from recipes.parts.recorded import read_split, scan_recorded, write_split
+from recipes.parts.recorded import read_split, scan_recorded, scan_unseen, write_split
 from recipes.parts.scan import scan
 from zoo.errors import InputError
 
@@ -79,6 +79,82 @@ def test_labels_follow_the_run_and_not_the_folder(run, put_images):
     assert len(found.images) == 20
 
 
+def renamed(root, put_images):
+    """The same images under other names, elsewhere, and one that is new."""
+    moved = put_images("a/0.png", "b/new.png", below="moved")
+    for index, file in enumerate(sorted(root.glob("*/*.png"))):
+        (moved / file.parent.name / f"{index * 7 % 20}.png").write_bytes(file.read_bytes())
+    return Folder(str(moved), for_training=False)
+
+
+def test_images_are_found_again_under_other_names(run, put_images):
+    root, data, path = run
+    source = renamed(root, put_images)
+    found = scan_recorded(source, read_split(path), data.classes, splits=["test"])
+    assert sorted(image.sha256 for image in found.images) == sorted(data.test.sha256)
+    assert found.notices == ()
+    everything = scan_recorded(source, read_split(path), data.classes)
+    assert materialise(everything, size=6, resize="stretch").fingerprint == data.fingerprint
+
+
+def test_an_image_that_was_there_twice_is_wanted_twice(put_images, tmp_path):
+    root = put_images(*(f"{split}/{file}" for split in SPLITS for file in (*files("a", 2), *files("b", 2))))
+    for copy in ("test/a/copy.png", "train/a/copy.png"):
+        (root / copy).write_bytes((root / "test/a/0.png").read_bytes())
+    data = materialise(scan(Folder(str(root)), seed=0), size=6, resize="stretch")
+    write_split(tmp_path / "split.jsonl", data)
+    records = read_split(tmp_path / "split.jsonl")
+    for name in ("train", "test"):
+        found = scan_recorded(Folder(str(root), for_training=False), records, data.classes, splits=[name])
+        assert tuple(image.file for image in found.images) == getattr(data, name).files
+    (root / "test/a/0.png").unlink()
+    (root / "train/a/copy.png").unlink()
+    found = scan_recorded(Folder(str(root), for_training=False), records, data.classes, splits=["test"])
+    assert len(found.images) == 4
+    assert found.notices == ("left out of 5 recorded test files: 1 gone or changed: test/a/0.png",)
+
+
+def test_what_the_run_was_trained_on_is_no_test_of_it(run, put_images):
+    root, data, path = run
+    source = renamed(root, put_images)
+    found = scan_unseen(source, read_split(path), data.classes)
+    new = {image.sha256 for image in found.images} - set(data.test.sha256)
+    assert len(found.images) == 5
+    assert len(new) == 1
+    assert new.isdisjoint(data.train.sha256 + data.validation.sha256)
+    assert {image.split for image in found.images} == {"test"}
+    assert found.notices == (
+        "left out 16 images that the run trained or validated on; of the 5 that remain, 4 are of its own test split",
+    )
+
+
+def test_new_images_are_all_tested_without_a_word(run, put_images):
+    _, data, path = run
+    new = Folder(str(put_images("a/new.png", "b/new.png", below="new")), for_training=False)
+    found = scan_unseen(new, read_split(path), data.classes)
+    assert (len(found.images), found.notices) == (2, ())
+
+
+def test_nothing_but_training_images_is_refused(run):
+    root, data, path = run
+    for file in data.test.files:
+        (root / file).unlink()
+    with pytest.raises(InputError, match=r"trained or validated on every image of folder:.* \(16 images\)"):
+        scan_unseen(Folder(str(root), for_training=False), read_split(path), data.classes)
+
+
+def test_recorded_files_that_became_unreadable_are_fatal_on_request(run):
+    root, data, path = run
+    (root / data.test.files[0]).write_bytes(b"")
+    (root / data.train.files[0]).write_bytes(b"")  # nobody asks for it
+    source, records = Folder(str(root), for_training=False), read_split(path)
+    with pytest.raises(InputError, match=r"Cannot read 1 file: .* \(the file is empty\)"):
+        scan_recorded(source, records, data.classes, splits=["test"], bad_images="error")
+    found = scan_recorded(source, records, data.classes, splits=["test"])
+    assert found.notices == (f"skipped 1 unreadable file: {data.test.files[0]} (the file is empty)",)
+    assert len(found.images) == 3
+
+
 def test_files_that_are_gone_or_changed_are_told_and_left_out(run):
     root, data, path = run
     gone, changed, spoilt, *rest = data.test.files
@@ -87,15 +163,16 @@ def test_files_that_are_gone_or_changed_are_told_and_left_out(run):
     (root / spoilt).write_bytes(b"")
     found = scan_recorded(Folder(str(root), for_training=False), read_split(path), data.classes, splits=["test"])
     assert [image.file for image in found.images] == rest
-    assert found.notices[0] == (
-        f"left out of 4 recorded test files: 1 gone, 2 changed: {gone}, {min(changed, spoilt)}, {max(changed, spoilt)}"
+    assert found.notices == (
+        f"left out of 4 recorded test files: 2 gone or changed: {min(gone, changed)}, {max(gone, changed)}",
+        f"skipped 1 unreadable file: {spoilt} (the file is empty)",
     )
 
 
 def test_nothing_left_is_refused(run, put_images):
     _, data, path = run
     other = Folder(str(put_images("a/other.png", below="elsewhere")), for_training=False)
-    with pytest.raises(InputError, match=r"None of the 4 recorded test files is in folder:.*elsewhere as it was"):
+    with pytest.raises(InputError, match=r"Not one of 4 recorded test files is in folder:.*elsewhere as it was"):
         scan_recorded(other, read_split(path), data.classes, splits=["test"])
 
 

@@ -4,53 +4,88 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from recipes.parts.run_folder import (
+    HISTORY,
     append_line,
     complete_or_absent,
-    create_run_folder,
-    default_run_folder,
+    new_run_folder,
     read_run_file,
-    remove_if_empty,
+    require_space,
     versions,
     write_json,
 )
 from zoo.errors import InputError
 
 
+def claim(path):
+    with new_run_folder(path, "finetune") as folder:
+        return folder
+
+
 def test_a_folder_that_holds_anything_is_refused(tmp_path):
-    create_run_folder(tmp_path / "new" / "deep")
-    (tmp_path / "new" / "file").touch()
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is not empty"):
-        create_run_folder(tmp_path / "new")
-    assert (tmp_path / "new" / "file").exists()
+        claim(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match=r"Cannot write to the run folder .*--out"):
-            create_run_folder(place)
+        with pytest.raises(InputError, match=r"run folder .*--out"):
+            claim(place)
+    assert (tmp_path / "file").is_file()
 
 
-def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    require_space(tmp_path, 1)
     with pytest.raises(InputError, match="No space"):
-        create_run_folder(tmp_path / "run", needs_bytes=2)
-    assert not (tmp_path / "run").exists()
+        require_space(tmp_path, 2)
 
 
-def test_only_an_empty_folder_is_removed(tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
-    (tmp_path / "empty").mkdir()
-    remove_if_empty(tmp_path / "full")
-    remove_if_empty(tmp_path / "empty")
-    remove_if_empty(tmp_path / "absent")
-    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+def test_a_claimed_folder_cannot_be_claimed_again(tmp_path):
+    """Two runs that start at once must not write into one folder."""
+    with new_run_folder(tmp_path / "run", "finetune"), pytest.raises(InputError, match="is not empty"):
+        claim(tmp_path / "run")
+    assert (tmp_path / "run" / "versions.json").is_file()
+
+
+def test_default_folders_never_coincide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {claim(None) for _ in range(5)}
+    assert len(folders) == 5
+    assert all(folder.parent == tmp_path / "runs" for folder in folders)
+    assert all(folder.name.startswith("finetune-2") for folder in folders)
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_run_that_trained_nothing_leaves_no_trace(tmp_path, made_before):
+    run = tmp_path / "run"
+    if made_before:
+        run.mkdir()
+    with contextlib.suppress(InputError), new_run_folder(run, "finetune") as folder:
+        write_json(folder / "config.json", {})
+        (folder / HISTORY).touch()
+        raise InputError("wrong")
+    assert run.exists() == made_before
+    assert not made_before or not any(run.iterdir())
+
+
+def test_a_run_that_trained_is_kept(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), new_run_folder(tmp_path / "run", "finetune") as folder:
+        append_line(folder / HISTORY, {"epoch": 1})
+        raise KeyboardInterrupt
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"versions.json", HISTORY}
+
+
+def test_numbers_that_json_does_not_know_are_refused(tmp_path):
+    for write in (write_json, append_line):
+        with pytest.raises(ValueError, match="JSON"):
+            write(tmp_path / "file", float("inf"))
 
 
 def test_what_fails_half_way_leaves_the_old_file(tmp_path):
@@ -99,7 +134,5 @@ def test_reading_what_is_no_run(tmp_path):
         read_run_file(tmp_path, "config.json")
 
 
-def test_default_folder_and_versions():
-    assert default_run_folder("finetune").parent == Path("runs")
-    assert default_run_folder("finetune").name.startswith("finetune-2")
+def test_versions_name_what_decides_the_result():
     assert {"python", "tensorflow", "keras"} <= versions().keys()

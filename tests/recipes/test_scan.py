@@ -85,6 +85,27 @@ def test_unreadable_files_are_fatal_on_request(put_images):
         scan(Folder(str(root)), seed=0, bad_images="error")
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_of_many_unreadable_files_it_is_said_where_all_are_listed(put_images, training):
+    root = put_images(*files("a", 5), *files("b", 5))
+    for index in range(7):
+        (root / "a" / f"bad{index}.png").write_bytes(b"")
+    source = Folder(str(root))
+
+    def look(bad_images):
+        if training:
+            return scan(source, seed=0, bad_images=bad_images)
+        return scan_as_test(source, source.classes, bad_images=bad_images)
+
+    notice = next(line for line in look("skip").notices if line.startswith("skipped"))
+    assert notice.count("the file is empty") == 5
+    assert notice.endswith("and 2 more" + ("; unreadable.json in the run folder lists all" if training else ""))
+    with pytest.raises(
+        InputError, match=r"Cannot read 7 files: .* and 2 more\. Repair .* lists all in unreadable\.json"
+    ):
+        look("error")
+
+
 def test_a_file_that_cannot_be_opened_is_unreadable(put_images):
     root = put_images(*files("a", 5), *files("b", 5))
     source = Folder(str(root))

@@ -24,7 +24,7 @@ def test_strategies_are_what_the_literature_calls_them():
     assert unfrozen("partial") == ["last:8"]
     assert unfrozen("full") == ["all"]
     assert unfrozen("gradual") == ["head", "last:4", "last:8", "all"]
-    assert unfrozen("lp_ft") == ["head", "last:4", "last:11"]
+    assert unfrozen("lp_ft") == ["head", "last:4", "last:8"]
 
 
 def test_lp_ft_goes_deeper_at_a_lower_rate():
@@ -43,6 +43,9 @@ def test_unknown_strategy_names_the_closest():
     ("field", "value"),
     [
         ("epochs", -1),
+        ("unfreeze", "'al'"),
+        ("unfreeze", "'last:0'"),
+        ("unfreeze", "'from:'"),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("warmup", 1.0),
@@ -51,8 +54,9 @@ def test_unknown_strategy_names_the_closest():
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(field, value):
-    with pytest.raises(InputError, match=rf"{field}={value}.*'odd'"):
-        Stage(name="odd", **{field: value})
+    text = value if field == "unfreeze" else f"{field}={value}"
+    with pytest.raises(InputError, match=rf"{text}.*'odd'"):
+        Stage(name="odd", **{field: value.strip("'") if field == "unfreeze" else value})
 
 
 def test_change_stages_spreads_one_value_or_takes_one_each():

@@ -29,6 +29,7 @@ class SmallPictures(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name="float"),
         tfds.core.BuilderConfig(name="no_train"),
         tfds.core.BuilderConfig(name="by_hand"),
+        tfds.core.BuilderConfig(name="empty_classes"),
     )
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Ask\nnicely."
 
@@ -39,6 +40,8 @@ class SmallPictures(tfds.core.GeneratorBasedBuilder):
             "mask": tfds.features.Image(shape=(None, None, 1)),
             "kind": tfds.features.ClassLabel(names=["left", "right"]),
         }
+        if self.builder_config.name == "empty_classes":
+            features["kind"] = tfds.features.ClassLabel(names=["N/A", "left", "none", "right", "last"])
         if self.builder_config.name == "unlabelled":
             del features["kind"]
         if self.builder_config.name == "float":
@@ -62,6 +65,8 @@ class SmallPictures(tfds.core.GeneratorBasedBuilder):
         mask = np.zeros((2, 2, 1), np.uint8)
         for index in range(count):
             label = -1 if index == 6 else index % 2
+            if self.builder_config.name == "empty_classes" and label >= 0:
+                label = 1 + 2 * label
             yield index, {"id": str(index), "picture": io.BytesIO(jpeg(index)), "mask": mask, "kind": label}
 
 
@@ -86,6 +91,17 @@ def test_encoded_images_labels_and_splits_come_out():
     made = {hashlib.sha256(jpeg(index)).digest(): -1 if index == 6 else index % 2 for index in range(7)}
     train = [example for example in examples if example.split == "train"]
     assert {hashlib.sha256(example.read()).digest(): example.label for example in train} == made
+
+
+def test_classes_without_images_are_left_out():
+    source, usual = open_source("tfds:small_pictures/empty_classes"), open_source("tfds:small_pictures")
+    assert source.classes == ("left", "right")
+    assert source.notices[1:] == ("left out classes without any image: N/A, none, last",)
+
+    def labels(source):
+        return sorted((example.split, hashlib.sha256(example.read()).digest(), example.label) for example in source)
+
+    assert labels(source) == labels(usual)
 
 
 def test_the_order_is_the_same_every_time():
@@ -119,9 +135,21 @@ def test_what_cannot_be_used_is_refused_in_one_line(name, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_no_network_is_one_line_too(monkeypatch):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ConnectionError,
+        ImportError,  # of Apache Beam
+        tfds.core.download.util.DownloadError,
+        tfds.core.download.download_manager.NonMatchingChecksumError,
+    ],
+)
+def test_what_goes_wrong_on_the_way_is_one_line_too(monkeypatch, kind):
+    error = kind.__new__(kind)  # not by their own constructors, which want much more
+    error.args = ("Max retries\nexceeded",)
+
     def fail(*arguments, **options):
-        raise ConnectionError("Max retries\nexceeded")
+        raise error
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(InputError, match=r"TFDS cannot prepare tfds:mnist/3\.0\.1: Max retries exceeded"):

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes.parts import training
 from recipes.parts.augment import PRESETS
@@ -207,6 +208,15 @@ def test_a_frozen_weight_that_moves_is_noticed(data):
         train(classifier, data, Stage(name="head", unfreeze="head", epochs=1), callbacks=[Meddle()])
 
 
+def test_running_out_of_memory_says_what_to_lower(data):
+    class Exhaust(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    with pytest.raises(TrainingFailed, match=r"stage 's': lower --batch-size, which is 16"):
+        train(make_classifier(), data, Stage(name="s", epochs=1), callbacks=[Exhaust()])
+
+
 def test_listeners_hear_of_stages(data):
     heard = []
 
@@ -238,6 +248,8 @@ def test_schedule_warms_up_and_decays():
     assert curve[60] == pytest.approx(0.25, abs=1e-6)
     assert curve[100] == pytest.approx(0.0, abs=1e-6)
     assert float(schedule(Stage(name="s", epochs=1, learning_rate=0.5, warmup=0.0), 1)(0)) == pytest.approx(0.5)
+    # So few steps that warm-up would take them all.
+    assert float(schedule(Stage(name="s", epochs=1, learning_rate=0.5, warmup=0.9), 4)(3)) == pytest.approx(0.5)
 
 
 def test_balanced_class_weights_make_classes_count_alike():
@@ -277,9 +289,7 @@ def test_nearest_class_mean_head_chooses_the_nearest_mean(data):
 def test_the_best_epoch_keeps_copies_not_views(data):
     """On a CPU a NumPy array of a variable may share its memory."""
     classifier = make_classifier()
-    result = training.StageResult(
-        name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0, validation_loss=math.inf
-    )
+    result = training.StageResult(name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0)
     keeper = BestEpoch(result, Stage(name="s"), validate=dict)
     keeper.set_model(classifier.model)
     keeper.on_train_begin()

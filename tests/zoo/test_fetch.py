@@ -1,8 +1,11 @@
 """Downloads, from a server on this machine and from a folder, when all goes well and when it does not."""
 
+import errno
 import hashlib
 import http.server
+import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -291,9 +294,49 @@ def test_a_damaged_record_is_reported(server: Server, home: Path) -> None:
         assert error_of() == f"{path}.json is damaged. Delete it, and the checksum is recorded anew."
 
 
+def check_refused_by_the_disk(message: str, home: Path, reason: str) -> None:
+    assert message.startswith(f"{home}/weights/net.h5 cannot be read or written: ")
+    assert reason in message
+    assert "Set ZOO_HOME to a folder" in message
+
+
 def test_a_home_that_cannot_be_made(server: Server, home: Path) -> None:
     home.write_text("a file")
-    assert "weights cannot be created" in error_of()
+    check_refused_by_the_disk(error_of(), home, "Not a directory")
+
+
+@pytest.mark.parametrize("name", ["net.h5", "net.h5.json"])
+def test_a_file_that_cannot_be_read(server: Server, home: Path, name: str) -> None:
+    fetch(URL, file_name="net.h5")
+    (home / "weights" / name).unlink()
+    (home / "weights" / name).mkdir()
+    check_refused_by_the_disk(error_of(), home, f"Is a directory: '{home}/weights/{name}'")
+
+
+def test_a_home_that_is_read_only(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    (home / "weights").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        check_refused_by_the_disk(error_of(), home, os.strerror(errno.EROFS))
+    # A file that an administrator put there, whose checksum cannot be recorded.
+    (home / "weights" / "net.h5").write_bytes(CONTENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse)
+        check_refused_by_the_disk(error_of(), home, os.strerror(errno.EROFS))
+
+
+def test_a_full_disk(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: FullDisk(str(path), mode))
+        check_refused_by_the_disk(error_of(), home, os.strerror(errno.ENOSPC))
+    assert files(home) == []
 
 
 def test_home_is_in_the_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

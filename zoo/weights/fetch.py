@@ -64,7 +64,7 @@ def fetch(
         The path.
 
     Raises:
-        InputError: If the file cannot be had, or is not the one that the checksum belongs to.
+        InputError: If the file cannot be had or kept, or is not the one that the checksum belongs to.
 
     Example:
         ```python
@@ -75,10 +75,15 @@ def fetch(
         ```
     """
     path = zoo_home() / "weights" / file_name
-    if path.exists():
-        _verify(path, path, url, sha256, md5)
-    else:
-        _download(url, path, sha256, md5, progress)
+    try:
+        if path.exists():
+            _verify(path, path, url, sha256, md5)
+        else:
+            _download(url, path, sha256, md5, progress)
+    except OSError as error:  # of this machine: those of the network are told by `_download`
+        raise InputError(
+            f"{path} cannot be read or written: {error}. Set ZOO_HOME to a folder that can, with room for the file."
+        ) from None
     return path
 
 
@@ -90,10 +95,7 @@ def _download(url: str, path: Path, sha256: str | None, md5: str | None, progres
             f"{path.name} is not here, and ZOO_OFFLINE forbids to download it from {url}. Unset ZOO_OFFLINE, {by_hand}."
         )
     address = _address(url)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent} cannot be created: {error}. Set ZOO_HOME to another one.") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own, so that two processes that download the same file do not write into one another.
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:

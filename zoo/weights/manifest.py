@@ -1,6 +1,7 @@
-"""Every file of pretrained weights that the zoo knows: what it is, where it comes from, how to recognise it.
+"""Every file of pretrained weights for the zoo's own models: what it is, whence it comes, how to recognise it.
 
-Data only. Each SHA-256 was computed from the file itself.
+Data only. Each SHA-256 was computed from the file itself. Files that are downloaded (those of
+`keras.applications`) are not listed here: `zoo.weights.fetch` records their checksums beside them.
 """
 
 from dataclasses import dataclass
@@ -42,8 +43,9 @@ class WeightFile:
         origin: Who made the weights, as an address to read more at.
         licence: SPDX identifier.
         sha256: Checksum of the file, hexadecimal.
-        checksum: `"published"` if the publisher states it, `"first-use"` if it was computed from the first
-            copy that was seen.
+        checksum: `"published"`: the publisher states the SHA-256. A file whose publisher states none would be
+            `"first-use"`: computed from the first copy that was seen. There is no such entry; `first-use`
+            records of downloads are in `ZOO_HOME/weights/{file_name}.json`.
         num_classes: Outputs of the classifier.
         image_size: Height and width of the images it was evaluated on, pixels.
         value_range: What the pixels 0 and 255 become before they enter the network.

@@ -137,8 +137,13 @@ def _view(data: bytes, start: int, tensor: _Tensor, name: str) -> np.ndarray:
     if len(tensor.shape) > _MOST_AXES:
         raise _RefusedError(f"tensor {name!r} has {len(tensor.shape)} axes")
     elements = math.prod(tensor.shape)
-    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
-    if elements > size or (elements > 0 and last >= size):
+    reach = 0  # from the first element to the last
+    for step, n in sorted(zip(tensor.strides, tensor.shape, strict=True)):
+        # A longer step than all shorter ones together cannot lead to an element that these have led to.
+        if elements > 0 and n > 1 and step <= reach:
+            raise _RefusedError(f"tensor {name!r} shows an element of its storage twice")
+        reach += (n - 1) * step
+    if elements > 0 and tensor.offset + reach >= size:
         raise _RefusedError(f"tensor {name!r} reaches beyond its storage")
     view: np.ndarray = np.ndarray(
         tensor.shape,
