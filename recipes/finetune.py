@@ -191,6 +191,8 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     shares = [len(select(classifier.blocks, stage.unfreeze)) / (num_blocks + 1) for stage in stages]
     config = replace(
         config,
+        # With the whole path of a folder, so that the run finds its images again from anywhere.
+        data=found.source.name if config.data.startswith("folder:") else config.data,
         stages=stages,
         epochs=(),
         learning_rate=(),
@@ -239,7 +241,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         # A model that was never compiled: the optimizer's state would make the file three times as large.
         keras.Model(model.input, model.output, name=model.name).save(beside)
 
-    # 4. How good it is. The test split is looked at here, once, and decides nothing.
+    # 4. How good it is. The test split is measured here, once; no weight and no choice of an epoch rests on it.
     calibration = {"temperature": 1.0}
     write_json(folder / "calibration.json", calibration)
     splits = {"validation": data.validation, "test": data.test}

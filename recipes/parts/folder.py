@@ -49,7 +49,7 @@ class Folder:
     """
 
     def __init__(self, path: str, *, for_training: bool = True) -> None:
-        self.name = f"folder:{path}"
+        self.name = f"folder:{os.path.abspath(path)}"
         self._path = path
         self._shown = printable(path)
         if not os.path.isdir(path):
