@@ -131,6 +131,7 @@ def test_both_forms_agree_with_the_definition(case, rng):
         pytest.param(
             case,
             geometry,
+            id=f"{case.name}-{geometry}",  # the same in every process: pytest-xdist compares them
             marks=()
             if number == 0 and case.name in ("max", "avg", "soft", "separable", "median")
             else pytest.mark.slow,
