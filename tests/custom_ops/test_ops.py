@@ -139,7 +139,6 @@ def test_both_forms_agree_with_the_definition(case, rng):
         for case in CASES
         for number, geometry in enumerate(GEOMETRIES)
     ],
-    ids=str,
 )
 def test_both_forms_agree_with_the_definition_everywhere(case, geometry, rng):
     check_against_definition(case, *geometry, rng)
