@@ -43,7 +43,7 @@ def test_one_live_display_on_a_terminal():
     shown = out.getvalue()
     assert "head" in shown
     assert "top" in shown
-    assert "time left" in shown
+    assert "left, less if a stage stops early" in shown
     assert "epoch 1/2" not in shown
 
 

@@ -232,7 +232,8 @@ def bad_input(tmp_path, photos, name):
     if name == "unknown strategy":
         return ["--strategy", "linear-probe"], "Did you mean linear_probe"
     if name == "image too small":
-        return ["--backbone", "Xception", "--weights", __file__, "--image-size", "70"], "71"
+        (tmp_path / "some.h5").touch()
+        return ["--backbone", "Xception", "--weights", str(tmp_path / "some.h5"), "--image-size", "70"], "71 pixels"
     if name == "no weights":
         return ["--weights", "none"], "learns nothing"
     if name == "weights missing":
