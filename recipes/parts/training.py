@@ -2,10 +2,13 @@
 
 import hashlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import keras
@@ -156,15 +159,17 @@ def run_stages(
                     first_epoch=epochs_done,
                     class_weights=class_weights,
                 )
+                stop = StopAtBatch()
                 try:
-                    model.fit(
-                        batches,
-                        epochs=stage.epochs,
-                        steps_per_epoch=steps,
-                        shuffle=False,  # the batches are shuffled already, by epoch and seed
-                        verbose=0,
-                        callbacks=[BestEpoch(result, stage, validate), *callbacks],
-                    )
+                    with stop.listening():
+                        model.fit(
+                            batches,
+                            epochs=stage.epochs,
+                            steps_per_epoch=steps,
+                            shuffle=False,  # the batches are shuffled already, by epoch and seed
+                            verbose=0,
+                            callbacks=[stop, BestEpoch(result, stage, validate), *callbacks],
+                        )
                 except tf.errors.ResourceExhaustedError:
                     raise TrainingFailed(
                         f"Out of memory in stage {stage.name!r}: lower --batch-size, which is {batch_size}, or "
@@ -251,6 +256,43 @@ def count(weights: Sequence[keras.Variable]) -> int:
 def digests(weights: Sequence[keras.Variable]) -> list[str]:
     """SHA-256 of each weight's bytes."""
     return [hashlib.sha256(weight.numpy().tobytes()).hexdigest() for weight in weights]
+
+
+class StopAtBatch(keras.callbacks.Callback):
+    """Let Ctrl-C stop training after the batch that runs.
+
+    Python raises KeyboardInterrupt wherever it happens to be; in a function that TensorFlow called, it is lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take note of Ctrl-C instead of raising, as long as the context lasts; a second one raises at once."""
+        if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop if asked to."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class BestEpoch(keras.callbacks.Callback):
