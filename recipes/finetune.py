@@ -74,7 +74,8 @@ class Config:
     bad_images: Literal["skip", "error"] = "skip"
     """What to do about files that cannot be decoded: list and skip them, or stop."""
     memory_budget: float = 2.0
-    """GB of decoded images to hold in memory; more are kept in a file on the run folder's disk."""
+    """GB of decoded images, and of what frozen layers say of them, to hold in memory; more are kept in a file on the
+    run folder's disk."""
     seed: int = 0
     """Decides the split, the order of images, augmentation and initial weights."""
     deterministic: bool | None = None
@@ -223,11 +224,14 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     # 3. Training.
     if config.strategy == "zero" and not stages:
         set_nearest_class_mean_head(model, evaluation_batches(data.train, batch_size=batch_size))
+    once = AUGMENTATIONS[augmentation].changes_nothing and not config.horizontal_flip
     display.expect_stages(
         [stage.name for stage in stages],
         [stage.epochs for stage in stages],
-        # A pass backward costs about twice a pass forward, and stops at the first block that trains.
-        [1 + 2 * share for share in shares],
+        # A pass backward costs about twice a pass forward, and stops at the first block that trains. What comes
+        # before that block runs in every epoch, or once.
+        [(0 if once else 1 - share) + 3 * share for share in shares],
+        [1 - share if once else 0 for share in shares],
     )
     results = run_stages(
         classifier,
@@ -238,6 +242,8 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         seed=config.seed,
         class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
         callbacks=[ShowStages(display), WriteHistory(folder / HISTORY)],
+        memory_budget_bytes=max(0, int(config.memory_budget * 1e9) - data.bytes_in_memory),
+        scratch_dir=folder,
     )
     with complete_or_absent(folder / "model.keras") as beside:
         # A model that was never compiled: the optimizer's state would make the file three times as large.

@@ -48,6 +48,11 @@ class Augmentation:
         """Whether it changes how bright things are."""
         return bool(self.brightness or self.contrast)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether images stay as they are."""
+        return not (self.moves_pixels or self.changes_light)
+
 
 PRESETS = {
     "none": Augmentation(),

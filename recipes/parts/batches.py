@@ -33,23 +33,26 @@ def training_batches(
 
     Returns:
         An endless data set of `(images, labels)`, or `(images, labels, weights)`: float32
-        `(batch, size, size, 3)` from 0 to 255, int32 `(batch,)`, float32 `(batch,)`. Give `fit` its
-        `steps_per_epoch=ceil(n / batch_size)`, and `shuffle=False`.
+        `(batch, size, size, 3)` from 0 to 255 (or whatever else the split holds in place of images), int32
+        `(batch,)`, float32 `(batch,)`. Give `fit` its `steps_per_epoch=ceil(n / batch_size)`, and `shuffle=False`.
 
     Raises:
         InputError: If there are no images, or `batch_size` is not positive.
     """
     _check(split, batch_size)
-    examples, height, width = split.images.shape[:3]
+    examples = len(split)
 
     def plan(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.random.default_rng([seed, int(epoch), 0]).permutation(examples)
+        if augmentation.changes_nothing:
+            return order, np.empty((examples, 0), np.float32)
+        height, width = split.images.shape[1:3]
         drawn = draw(examples, seed=seed, epoch=int(epoch))
         return order, plan_changes(drawn, augmentation, height=height, width=width)[order]
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, changes = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
-        order, changes = tf.ensure_shape(order, (examples,)), tf.ensure_shape(changes, (examples, 10))
+        order, changes = tf.ensure_shape(order, (examples,)), tf.ensure_shape(changes, (examples, None))
         return tf.data.Dataset.from_tensor_slices((order, changes)).batch(batch_size)
 
     def finish(images: tf.Tensor, labels: tf.Tensor, changes: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -95,7 +98,8 @@ def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     def gather(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(split.images[rows]), split.labels[rows]
 
-    images, labels = tf.numpy_function(gather, [rows], (tf.uint8, tf.int32), stateful=False)
+    dtype = tf.as_dtype(split.images.dtype)
+    images, labels = tf.numpy_function(gather, [rows], (dtype, tf.int32), stateful=False)
     return tf.ensure_shape(images, (None, *split.images.shape[1:])), tf.ensure_shape(labels, (None,))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from recipes.parts.array_store import allocate
 from recipes.parts.headers import sniff
 from recipes.parts.images import Resize, decode
 from recipes.parts.names import counted, listed, printable
 from recipes.parts.ordered import Progress, ordered_map
-from recipes.parts.pixel_store import allocate
 from recipes.parts.scan import Scan, ScannedImage, Unreadable, check_bad_images
 from recipes.parts.sources import SPLITS, Example, SplitName
 from zoo.errors import InputError
@@ -25,7 +25,7 @@ class Split:
     """Decoded images of one split, in the order of their source."""
 
     images: np.ndarray
-    """uint8 `(n, size, size, 3)`, RGB; cannot be written to."""
+    """uint8 `(n, size, size, 3)`, RGB; cannot be written to. While stages run, it may be float32 activations."""
     labels: np.ndarray
     """int32 `(n,)`, indices into the classes."""
     files: tuple[str, ...]
@@ -52,6 +52,12 @@ class DataSet:
     fingerprint: str
     """A hash of contents, labels, splits, size and resize: the same for data sets with the same pixels."""
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Memory that the images take; none if they are in a file."""
+        splits = (self.train, self.validation, self.test)
+        return sum(split.images.nbytes for split in splits if not isinstance(split.images, np.memmap))
+
 
 def materialise(
     scan: Scan,
@@ -69,7 +75,7 @@ def materialise(
         size: Pixels a side.
         resize: How an image that is not square becomes so; see `recipes.parts.images.resize_pixels`.
         memory_budget_bytes: Pixels that do not fit in here are kept in a file; see
-        `recipes.parts.pixel_store.allocate`.
+        `recipes.parts.array_store.allocate`.
         scratch_dir: Where that file goes.
         progress: Is told of every image.
 
@@ -83,7 +89,13 @@ def materialise(
     """
     # Rows are sorted by split, so that a split is a slice.
     images = sorted(scan.images, key=lambda image: SPLITS.index(image.split or "train"))
-    pixels = allocate((len(images), size, size, 3), memory_budget_bytes=memory_budget_bytes, scratch_dir=scratch_dir)
+    pixels = allocate(
+        (len(images), size, size, 3),
+        np.uint8,
+        what="decoded images",
+        memory_budget_bytes=memory_budget_bytes,
+        scratch_dir=scratch_dir,
+    )
     damaged = _decode_into(pixels, scan, images, size=size, resize=resize, progress=progress)
     check_bad_images(damaged, scan.bad_images)
     lost = {bad.file for bad in damaged}

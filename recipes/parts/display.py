@@ -83,15 +83,18 @@ class Display:
         finally:
             self.bars.remove_task(task)
 
-    def expect_stages(self, names: Sequence[str], epochs: Sequence[int], costs: Sequence[float]) -> None:
+    def expect_stages(
+        self, names: Sequence[str], epochs: Sequence[int], costs: Sequence[float], beginnings: Sequence[float]
+    ) -> None:
         """Show the stages to come.
 
         Args:
             names: Of the stages.
             epochs: The most epochs that each may take.
             costs: Roughly how an epoch of each compares in time, in any unit.
+            beginnings: What each takes before its first epoch, in that unit.
         """
-        self.clock = Clock(epochs=epochs, costs=costs)
+        self.clock = Clock(epochs=epochs, costs=costs, beginnings=beginnings)
         self.names = list(names)
         self.tasks = [
             self.bars.add_task(f"{name:<12}", total=total, start=False, note="")
@@ -102,6 +105,10 @@ class Display:
         """A stage begins."""
         self.clock.begin(index)
         self.bars.start_task(self.tasks[index])
+
+    def note(self, index: int, text: str) -> None:
+        """Show a few words beside the bar of a stage."""
+        self.bars.update(self.tasks[index], note=text)
 
     def end_batch(self, index: int, epochs: float) -> None:
         """`epochs` of a stage are done, parts of an epoch included."""
@@ -137,11 +144,15 @@ class Clock:
     Args:
         epochs: The most epochs of each stage.
         costs: Roughly how an epoch of each stage compares in time.
+        beginnings: What each stage takes before its first epoch.
     """
 
-    def __init__(self, epochs: Sequence[int] = (), costs: Sequence[float] = ()) -> None:
+    def __init__(
+        self, epochs: Sequence[int] = (), costs: Sequence[float] = (), beginnings: Sequence[float] = ()
+    ) -> None:
         self.epochs = list(epochs)
         self.costs = list(costs)
+        self.beginnings = list(beginnings)
         self.index = 0
         self.done = 0.0
         self.began = time.perf_counter()
@@ -161,7 +172,7 @@ class Clock:
     def end(self, index: int, epochs: int) -> None:
         """The stage is done, after so many epochs."""
         self.finished_seconds += time.perf_counter() - self.began
-        self.finished_units += epochs * self.costs[index]
+        self.finished_units += self._units(index, epochs)
         self.epochs[index] = epochs
         self.done = epochs
 
@@ -169,13 +180,16 @@ class Clock:
         """Seconds left if no stage stops early; None before there is anything to go by."""
         if not self.epochs:
             return None
-        running = self.done * self.costs[self.index] if self.done < self.epochs[self.index] else 0.0
+        running = self._units(self.index, self.done) if 0 < self.done < self.epochs[self.index] else 0.0
         units = self.finished_units + running
         seconds = self.finished_seconds + (time.perf_counter() - self.began if running else 0.0)
         if units <= 0:
             return None
-        total = sum(epochs * cost for epochs, cost in zip(self.epochs, self.costs, strict=True))
+        total = sum(self._units(index, epochs) for index, epochs in enumerate(self.epochs))
         return seconds / units * max(0.0, total - units)
+
+    def _units(self, index: int, epochs: float) -> float:
+        return self.beginnings[index] + epochs * self.costs[index]
 
 
 def duration(seconds: float) -> str:

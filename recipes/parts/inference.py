@@ -1,6 +1,6 @@
 """What a model says of images: one traced function for validation, test and prediction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -14,8 +14,8 @@ class Inference:
     batch; in a run of three stages that takes longer than the images do.
 
     Args:
-        model: From float32 images `(batch, height, width, channels)` to one output. Later changes of its weights
-            count; changes of its layers do not.
+        model: From float32 images `(batch, height, width, channels)`, or activations, to one output. Later changes of
+            its weights count; changes of its layers do not.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -34,4 +34,9 @@ class Inference:
         Returns:
             `(n, ...)`: the outputs of the batches, one after the other.
         """
-        return np.concatenate([self._answer(batch[0]).numpy() for batch in batches])
+        return np.concatenate(list(self.batches(batches)))
+
+    def batches(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> Iterator[np.ndarray]:
+        """Outputs, a batch at a time; arguments as above."""
+        for batch in batches:
+            yield self._answer(batch[0]).numpy()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recipes.parts.display import Display
 from recipes.parts.run_folder import append_line
-from recipes.parts.training import StageCallback, StageResult, StageStart
+from recipes.parts.stage_events import StageCallback, StageResult, StageStart
 
 
 class ShowStages(StageCallback):
@@ -28,6 +28,15 @@ class ShowStages(StageCallback):
             f"{start.parameters:,} parameters ({share:.1%}), learning rate {start.stage.learning_rate:g}"
         )
         self.display.begin_stage(start.index)
+
+    def on_frozen_layers(self, note: str) -> None:
+        """Say whether frozen layers run once."""
+        if note:
+            self.display.say(f"  {note}")
+
+    def on_frozen_progress(self, done: int, total: int) -> None:
+        """Show how far the frozen layers are."""
+        self.display.note(self.start.index, f"frozen layers: {done:,} of {total:,} images")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Remember the epoch."""

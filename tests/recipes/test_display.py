@@ -15,7 +15,7 @@ def run(display):
         with display.working("reading") as progress:
             progress(1, None)
             progress(2, 2)
-        display.expect_stages(["head", "top"], [2, 3], [1.0, 2.0])
+        display.expect_stages(["head", "top"], [2, 3], [1.0, 2.0], [0.0, 0.5])
         for index, epochs in enumerate([2, 1]):
             display.begin_stage(index)
             for epoch in range(epochs):
@@ -58,7 +58,7 @@ def test_duration(seconds, text):
 def test_time_left_goes_by_the_cost_of_each_stage(monkeypatch):
     now = 100.0
     monkeypatch.setattr(display_module.time, "perf_counter", lambda: now)
-    clock = Clock(epochs=[4, 2], costs=[1.0, 3.0])
+    clock = Clock(epochs=[4, 2], costs=[1.0, 3.0], beginnings=[0.0, 0.0])
     assert clock.left() is None
     clock.begin(0)
     now += 2.0
@@ -76,3 +76,18 @@ def test_time_left_goes_by_the_cost_of_each_stage(monkeypatch):
     clock.advance(2)
     clock.end(1, 2)
     assert clock.left() == 0.0
+
+
+def test_time_left_knows_what_comes_before_the_first_epoch(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(display_module.time, "perf_counter", lambda: now)
+    clock = Clock(epochs=[2, 1], costs=[1.0, 2.0], beginnings=[4.0, 3.0])
+    clock.begin(0)
+    assert clock.left() is None
+    now += 10.0
+    clock.advance(1)  # 5 units took 10 s; 1 + 3 + 2 are left
+    assert clock.left() == pytest.approx(12.0)
+    now += 2.0
+    clock.advance(2)
+    clock.end(0, 2)
+    assert clock.left() == pytest.approx(10.0)

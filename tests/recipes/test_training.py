@@ -11,21 +11,15 @@ from recipes.parts import training
 from recipes.parts.augment import PRESETS
 from recipes.parts.batches import evaluation_batches
 from recipes.parts.blocks import Block
+from recipes.parts.callbacks import BestEpoch
 from recipes.parts.class_means import set_nearest_class_mean_head
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.inference import Inference
 from recipes.parts.metrics import measure
+from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stages import Stage, TrainingFailed
-from recipes.parts.training import (
-    BestEpoch,
-    StageCallback,
-    balanced_class_weights,
-    digests,
-    run_stages,
-    schedule,
-    unfrozen,
-)
+from recipes.parts.training import balanced_class_weights, digests, run_stages, schedule, unfrozen
 
 SIZE, CLASSES = 8, 3
 
@@ -289,7 +283,7 @@ def test_nearest_class_mean_head_chooses_the_nearest_mean(data):
 def test_the_best_epoch_keeps_copies_not_views(data):
     """On a CPU a NumPy array of a variable may share its memory."""
     classifier = make_classifier()
-    result = training.StageResult(name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0)
+    result = StageResult(name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0)
     keeper = BestEpoch(result, Stage(name="s"), validate=dict)
     keeper.set_model(classifier.model)
     keeper.on_train_begin()

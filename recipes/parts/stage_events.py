@@ -1,0 +1,56 @@
+"""What a staged run tells of itself: a stage begins, a stage is done."""
+
+from dataclasses import dataclass, field
+
+import keras
+
+from recipes.parts.stages import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStart:
+    """What is about to be trained."""
+
+    stage: Stage
+    index: int
+    blocks: tuple[str, ...]
+    """Names of the blocks that train, input side first."""
+    trainable_parameters: int
+    parameters: int
+    steps_per_epoch: int
+
+
+@dataclass(kw_only=True)
+class StageResult:
+    """What a stage did."""
+
+    name: str
+    unfreeze: str
+    blocks: tuple[str, ...]
+    trainable_parameters: int
+    parameters: int
+    epochs: int = 0
+    """Epochs that ran."""
+    best_epoch: int | None = None
+    """The epoch, counted from 1, whose weights were kept; None if no epoch beat the weights before the stage."""
+    validation_loss: float | None = None
+    """Of the weights that were kept; None if nothing has been validated yet."""
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One entry an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+
+
+class StageCallback(keras.callbacks.Callback):
+    """A Keras callback that is also told where stages begin and end."""
+
+    def on_stage_begin(self, start: StageStart) -> None:
+        """Before the stage is compiled."""
+
+    def on_frozen_layers(self, note: str) -> None:
+        """Before the first epoch: what is done about frozen layers, in one line; empty if there are none."""
+
+    def on_frozen_progress(self, done: int, total: int) -> None:
+        """Frozen layers have seen `done` of `total` images."""
+
+    def on_stage_end(self, result: StageResult) -> None:
+        """After its best epoch has been restored."""
