@@ -224,21 +224,22 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     # 3. Training.
     if config.strategy == "zero" and not stages:
         set_nearest_class_mean_head(model, evaluation_batches(data.train, batch_size=batch_size))
-    once = AUGMENTATIONS[augmentation].changes_nothing and not config.horizontal_flip
+    changes = replace(AUGMENTATIONS[augmentation], horizontal_flip=config.horizontal_flip)
+    once = [changes.changes_nothing or not stage.augment for stage in stages]
     display.expect_stages(
         [stage.name for stage in stages],
         [stage.epochs for stage in stages],
         # A pass backward costs about twice a pass forward, and stops at the first block that trains. What comes
         # before that block runs in every epoch, or once.
-        [(0 if once else 1 - share) + 3 * share for share in shares],
-        [1 - share if once else 0 for share in shares],
+        [(0 if kept else 1 - share) + 3 * share for share, kept in zip(shares, once, strict=True)],
+        [1 - share if kept else 0 for share, kept in zip(shares, once, strict=True)],
     )
     results = run_stages(
         classifier,
         stages,
         data,
         batch_size=batch_size,
-        augmentation=replace(AUGMENTATIONS[augmentation], horizontal_flip=config.horizontal_flip),
+        augmentation=changes,
         seed=config.seed,
         class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
         callbacks=[ShowStages(display), WriteHistory(folder / HISTORY)],

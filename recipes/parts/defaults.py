@@ -12,7 +12,7 @@ class Defaults:
     """Pixels a side."""
     batch_size: int
     epochs: int
-    """Epochs of a stage that trains blocks."""
+    """Length of a stage, the unit that `recipes.parts.stages.plan_stages` counts in."""
     augmentation: Literal["none", "light", "medium"]
     """A preset of `recipes.parts.augment`."""
     reasons: dict[str, str]
@@ -63,7 +63,7 @@ def choose_defaults(
             "image_size": f"image size {image_size}: the median shorter side, {median_side} px, to a multiple of 32, "
             f"from 64 to {most}" + ("" if gpu else " (without a GPU)"),
             "batch_size": f"batch size {batch_size}: 32 below 10,000 training images, 64 from there on",
-            "epochs": f"{epochs} epochs in the last stage: about 5,000 images, from 2 to 20 epochs",
+            "epochs": f"stages are {epochs} epochs long, or a multiple: about 5,000 images, from 2 to 20 epochs",
             "augmentation": why,
         },
     )

@@ -32,6 +32,9 @@ class Stage:
     """Peak learning rate, after warm-up."""
     warmup: float = 0.1
     """Fraction of the steps, in [0, 1), over which the learning rate rises from zero."""
+    augment: bool = True
+    """Whether training images are changed at random, if the run changes them at all. Where they are not, frozen layers
+    run only once in the stage, and an epoch costs what the rest costs."""
     patience: int = 5
     """Stop after this many epochs without a lower validation loss."""
 
@@ -78,8 +81,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     Args:
         strategy: A key of `STRATEGIES`.
         num_blocks: Blocks of the backbone, the head not counted.
-        epochs: The length of the last stage. Those before it take three quarters of it, since they only prepare the
-            ground; the stage of a strategy that has only one takes three times as long.
+        epochs: How often the images are shown, as a unit: three times in a strategy of one stage, and as often
+            when the head alone trains, on features of unchanged images, where an epoch costs next to nothing.
 
     Returns:
         Stages, first to last; none for `zero`.
@@ -89,17 +92,17 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
     def last(fraction: float) -> str:
         return f"last:{max(1, round(fraction * num_blocks))}"
 
-    early = math.ceil(0.75 * epochs)
-    head = Stage(name="head", unfreeze="head", epochs=early, learning_rate=1e-2)
+    head = Stage(name="head", unfreeze="head", epochs=3 * epochs, learning_rate=1e-2, augment=False)
     if strategy == "zero":
         return ()
     if strategy == "linear_probe":
-        return (replace(head, epochs=3 * epochs),)
+        return (head,)
     if strategy == "partial":
         return (Stage(name="partial", unfreeze=last(1 / 2), epochs=3 * epochs, learning_rate=1e-3),)
     if strategy == "full":
         return (Stage(name="full", unfreeze="all", epochs=3 * epochs, learning_rate=5e-4),)
     if strategy == "gradual":
+        early = math.ceil(0.75 * epochs)
         return (
             head,
             Stage(name="quarter", unfreeze=last(1 / 4), epochs=early, learning_rate=1e-3),
@@ -108,8 +111,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
         )
     return (
         head,
-        Stage(name="top", unfreeze=last(1 / 4), epochs=early, learning_rate=1e-3),
-        Stage(name="deeper", unfreeze=last(1 / 2), epochs=epochs, learning_rate=4e-4),
+        Stage(name="top", unfreeze=last(1 / 4), epochs=math.ceil(epochs / 2), learning_rate=1e-3),
+        Stage(name="deeper", unfreeze=last(1 / 2), epochs=math.ceil(1.5 * epochs), learning_rate=6e-4),
     )
 
 

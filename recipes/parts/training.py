@@ -42,8 +42,8 @@ def run_stages(
 
     For each stage the chosen blocks are unfrozen, all batch norm stays frozen, the model is compiled again with a
     fresh optimizer, and at the end the weights with the lowest validation loss are put back, those from before
-    the stage included. Frozen blocks run as in inference: their dropout and stochastic depth are off. Where
-    augmentation changes nothing, they run once a stage, and epochs begin from what they said.
+    the stage included. Frozen blocks run as in inference: their dropout and stochastic depth are off. In a
+    stage without augmentation they run once, and epochs begin from what they said.
 
     Args:
         classifier: Model and blocks; trained in place.
@@ -93,13 +93,14 @@ def run_stages(
                 validation_loss=best,
             )
             frozen_before = digests(whole.non_trainable_weights)
+            changes = augmentation if stage.augment else Augmentation()
             if stage.epochs and whole.trainable_weights:
                 stop = StopAtBatch()
                 with stop.listening():
                     frozen = FrozenPrefix(
                         whole,
                         (data.train, data.validation),
-                        augmentation=augmentation,
+                        augmentation=changes,
                         batch_size=batch_size,
                         memory_budget_bytes=memory_budget_bytes,
                         scratch_dir=scratch_dir,
@@ -114,7 +115,7 @@ def run_stages(
                         training_batches(
                             train,
                             batch_size=batch_size,
-                            augmentation=augmentation,
+                            augmentation=changes,
                             seed=seed,
                             first_epoch=epochs_done,
                             class_weights=class_weights,

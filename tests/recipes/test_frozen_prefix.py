@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -163,6 +164,17 @@ def test_frozen_layers_run_in_every_epoch_where_images_change():
     train(make_classifier(), make_data(), augmentation="light", callbacks=[record])
     assert record.inputs == [(SIZE, SIZE, 3)] * 3
     assert record.notes == ["frozen layers run in every epoch, as augmentation changes the images"] * 3
+
+
+def test_a_stage_without_augmentation_sees_the_images_as_they_are():
+    record = Record()
+    head = replace(STAGES[0], augment=False)
+    classifier = make_classifier()
+    train(classifier, make_data(), head, augmentation="strong", callbacks=[record])
+    assert record.inputs == [(4,)]
+    plain = make_classifier()
+    train(plain, make_data(), head)
+    assert digests(classifier.model.weights) == digests(plain.model.weights)
 
 
 def test_frozen_layers_run_in_every_epoch_where_there_is_no_space(monkeypatch):

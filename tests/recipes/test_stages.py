@@ -32,6 +32,13 @@ def test_lp_ft_goes_deeper_at_a_lower_rate():
     assert deeper.learning_rate < top.learning_rate
 
 
+def test_a_head_alone_trains_long_on_images_as_they_are():
+    for strategy in ("linear_probe", "gradual", "lp_ft"):
+        head, *deeper = plan_stages(strategy, num_blocks=16, epochs=4)
+        assert (head.epochs, head.augment) == (12, False)
+        assert all(stage.augment and stage.epochs <= 6 for stage in deeper)
+
+
 def test_unknown_strategy_names_the_closest():
     with pytest.raises(InputError, match=r"'lpft'.*lp_ft") as error:
         check_strategy("lpft")
