@@ -24,7 +24,7 @@ def test_strategies_are_what_the_literature_calls_them():
     assert unfrozen("partial") == ["last:8"]
     assert unfrozen("full") == ["all"]
     assert unfrozen("gradual") == ["head", "last:4", "last:8", "all"]
-    assert unfrozen("lp_ft") == ["head", "last:4", "last:8"]
+    assert unfrozen("lp_ft") == ["head", "last:4", "last:12"]
 
 
 def test_lp_ft_goes_deeper_at_a_lower_rate():
