@@ -111,8 +111,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
         )
     return (
         head,
-        Stage(name="top", unfreeze=last(1 / 4), epochs=math.ceil(epochs / 2), learning_rate=1e-3),
-        Stage(name="deeper", unfreeze=last(3 / 4), epochs=math.ceil(1.5 * epochs), learning_rate=6e-4),
+        Stage(name="top", unfreeze=last(1 / 4), epochs=math.ceil(epochs / 4), learning_rate=1e-3),
+        Stage(name="deeper", unfreeze=last(3 / 4), epochs=epochs, learning_rate=6e-4),
     )
 
 
