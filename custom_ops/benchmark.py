@@ -6,9 +6,12 @@ would write; and its time in copies of the input, the limit that memory sets (be
 a quarter).
 
 Everything runs from a plain `tf.function`, float32. All that is compared runs interleaved, round by round,
-and a ratio is the median of the rounds' ratios: a slow moment of the machine then hits both sides alike.
+and a ratio is the median of the rounds' ratios: a slow moment of the machine then hits both sides alike. The
+gradient that comes in from behind is random numbers: XLA would compute half of the work ahead for the ones that
+TensorFlow takes otherwise.
 
     python -m custom_ops.benchmark --json speed.json      all operators; under four minutes on two cores
+    python -m custom_ops.benchmark --readme speed.json    the ratios of that run as they stand in the README
     python -m custom_ops.benchmark max soft               some of them
     python -m custom_ops.benchmark --dispatch max avg     both forms over sizes, for the table in `dispatch`
 """
@@ -36,8 +39,8 @@ Function = Callable[..., Tensor]
 Shape = tuple[int, int, int, int]
 
 SHAPES: tuple[Shape, ...] = ((8, 112, 112, 64), (32, 56, 56, 64), (32, 28, 28, 256))
-# From 0.1 MB to 51 MB, for the crossing points.
-DISPATCH_SHAPES: tuple[Shape, ...] = tuple((n, 28, 28, 64) for n in (1, 4, 8, 16, 32, 64, 128, 256))
+# From 0.2 MB to 51 MB, for the crossing points.
+DISPATCH_SHAPES: tuple[Shape, ...] = (*((n, 28, 28, 64) for n in (1, 4, 8, 16, 32, 64, 128, 256)), *SHAPES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +179,7 @@ def cases() -> list[Case]:
         case("gated", 2, gated, lambda shape: (normal(2, 2),)),
         Case("stochastic 2x2", lambda x: ops.stochastic_pool2d(x, (1, 2), True), stochastic, positive=True),
         case("blur", 3, blur),
-        Case("max_blur 2x2", ops.max_blur_pool2d, lambda x: blur(pool("max", x, 2, 1))),
+        Case("max_blur 2x2", lambda x: ops.max_blur_pool2d(x, strides=2), lambda x: blur(pool("max", x, 2, 1))),
         *(
             case("separable", k, separable, lambda shape, k=k: (normal(k, shape[3]), normal(k, shape[3])))
             for k in (2, 3)
@@ -196,13 +199,13 @@ def forward(function: Function, jit: bool) -> Function:
 
 
 def with_gradient(function: Function, jit: bool) -> Function:
-    """The function and the gradients of all its inputs, in a graph."""
+    """The function and the gradients of all its inputs, given the one of its output first, in a graph."""
 
-    def run(*inputs: Tensor) -> Tensor:
+    def run(dy: Tensor, *inputs: Tensor) -> Tensor:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             y = function(*inputs)
-        return y, tape.gradient(y, inputs)
+        return y, tape.gradient(y, inputs, dy)
 
     return tf.function(run, jit_compile=jit, autograph=False)
 
@@ -237,14 +240,20 @@ def inputs_for(case: Case, shape: Shape) -> list[Tensor]:
     return [tf.constant(x), *map(tf.constant, case.parameters(shape))]
 
 
+def ways(case: Case, inputs: list[Tensor]) -> list[tuple[str, Callable[..., Function], list[Tensor]]]:
+    """The two ways to run a case: what they are called, what makes the function, and what that is given."""
+    dy = normal(*case.rival(*inputs).shape)
+    return [("forward", forward, inputs), ("gradient", with_gradient, [tf.constant(dy), *inputs])]
+
+
 def measure(case: Case, shape: Shape, seconds: float) -> dict[str, Any]:
     """Times a case at a shape, forward and with gradient."""
     inputs = inputs_for(case, shape)
     copy = tf.function(lambda x: tf.raw_ops.DeepCopy(x=x), autograph=False)
     line: dict[str, Any] = {"op": case.name, "shape": list(shape)}
-    for key, wrap in (("forward", forward), ("gradient", with_gradient)):
+    for key, wrap, given in ways(case, inputs):
         ours, rival = (wrap(function, case.inside_xla) for function in (case.ours, case.rival))
-        calls = [functools.partial(f, *inputs) for f in (ours, rival)]
+        calls = [functools.partial(f, *given) for f in (ours, rival)]
         times = interleaved([*calls, functools.partial(copy, inputs[0])], seconds)
         line[key] = {
             "ms": statistics.median(times[0]),
@@ -258,11 +267,11 @@ def measure(case: Case, shape: Shape, seconds: float) -> dict[str, Any]:
 def measure_forms(case: Case, shape: Shape, seconds: float) -> dict[str, Any]:
     """Times both forms of a case at a shape, and what the dispatch picks."""
     inputs = inputs_for(case, shape)
-    line: dict[str, Any] = {"op": case.name, "megabytes": math.prod(shape) * 4 / 1e6}
-    for key, wrap in (("forward", forward), ("gradient", with_gradient)):
+    line: dict[str, Any] = {"op": case.name, "shape": list(shape), "megabytes": math.prod(shape) * 4 / 1e6}
+    for key, wrap, given in ways(case, inputs):
         functions = [wrap(in_form(form, case.ours), jit=False) for form in ("native", "xla")]
         functions.append(wrap(case.ours, jit=False))
-        times = interleaved([functools.partial(f, *inputs) for f in functions], seconds)
+        times = interleaved([functools.partial(f, *given) for f in functions], seconds)
         line[key] = {
             "xla_faster": ratio(times[0], times[1]),
             "picked_over_better": ratio(times[2], [min(pair) for pair in zip(*times[:2], strict=True)]),
@@ -294,10 +303,25 @@ def speed_row(line: dict[str, Any]) -> str:
 
 def dispatch_row(line: dict[str, Any]) -> str:
     """One line of the comparison of the forms."""
-    cells = [f"{line['op']:<18} {line['megabytes']:8.2f} MB"]
+    cells = [f"{line['op']:<18} {'x'.join(map(str, line['shape'])):<14} {line['megabytes']:8.2f} MB"]
     for key in ("forward", "gradient"):
         cells.append(f"{line[key]['xla_faster']:8.2f} {line[key]['picked_over_better']:7.2f}")
     return " |".join(cells)
+
+
+def readme_rows(lines: list[dict[str, Any]]) -> dict[str, str]:
+    """For each operator what stands in the README: its lowest and highest ratio, forward / with gradient."""
+    ratios: dict[str, list[str]] = {}
+    for op in dict.fromkeys(line["op"] for line in lines):
+        operator, window, *inside = op.split()
+        spans = []
+        for key in ("forward", "gradient"):
+            values = [line[key]["faster"] for line in lines if line["op"] == op]
+            digits = 1 if max(values) < 10 else 0
+            low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
+            spans.append(low if low == high else f"{low}–{high}")
+        ratios.setdefault(" ".join([operator, *inside]), []).append(f"{window}: {' / '.join(spans)}")
+    return {operator: "; ".join(windows) for operator, windows in ratios.items()}
 
 
 def main() -> None:
@@ -306,16 +330,21 @@ def main() -> None:
     parser.add_argument("operators", nargs="*", help="operators to measure, such as max or soft; all by default")
     parser.add_argument("--dispatch", action="store_true", help="compare the two forms over sizes")
     parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--readme", type=Path, help="print the README's ratios from such a file, without measuring")
     parser.add_argument("--seconds", type=float, default=0.4, help="time for each measurement (default 0.4)")
     arguments = parser.parse_args()
 
+    if arguments.readme:
+        for operator, ratios in readme_rows(json.loads(arguments.readme.read_text())).items():
+            print(f"{operator:<12} {ratios}")
+        return
     chosen = [case for case in cases() if not arguments.operators or case.operator in arguments.operators]
     if not chosen:
         names = sorted({case.operator for case in cases()})
         parser.error(f"no such operator: {' '.join(arguments.operators)}. There are: {' '.join(names)}")
     lines = []
     if arguments.dispatch:
-        print(f"{'':18} {'input':>11} |{'xla x':>8} {'pick':>7} |{'xla x':>8} {'pick':>7} (with gradient)")
+        print(f"{'':18} {'':14} {'input':>11} |{'xla x':>8} {'pick':>7} |{'xla x':>8} {'pick':>7} (with gradient)")
         for case in chosen:
             for shape in () if case.inside_xla else DISPATCH_SHAPES:
                 lines.append(measure_forms(case, shape, arguments.seconds))

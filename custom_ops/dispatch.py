@@ -20,11 +20,12 @@ from tensorflow.python.ops import control_flow_util
 
 Form = Literal["xla", "native"]
 
-# Megabytes of input from which the native form is faster on a CPU. An operator without a line is faster compiled,
-# at most sizes. Measured with `python -m custom_ops.benchmark --dispatch` on two cores:
+# Megabytes of input from which the native form is faster on a CPU. An operator without a line is faster compiled.
+# Measured with `python -m custom_ops.benchmark --dispatch` on two cores, from 0.2 to 51 MB:
 # - max with gradient: TensorFlow's kernel notes in the forward pass where each maximum was, while XLA reads the
-#   input again. Compiled is 1.1 to 1.5 times faster up to 1.6 MB, and half as fast from 6 MB on for 3 x 3.
-# - avg with gradient, without a line: native is up to 1.3 times faster from 0.8 to 6 MB, and slower beyond.
+#   input again. Compiled is 1.2 to 1.4 times as fast up to 0.8 MB, as fast at 2 MB, and 0.6 to 0.85 from 6 MB on.
+# - avg: compiled is 0.84 to 1.35 times as fast forward, and 0.97 to 1.6 times with gradient, without a pattern.
+# - the rest, and max forward: compiled is as fast (max from 13 MB on) or faster at every size.
 NEVER = float("inf")
 NATIVE_IS_FASTER: dict[str, tuple[float, float]] = {
     # operator: (forward, forward and gradient)

@@ -1,6 +1,6 @@
 """Average pooling: `y = sum(window) / count`, over the positions that are present.
 
-NaN and infinity make the outputs of every window that holds them NaN or infinite, in both forms.
+NaN makes the outputs of its windows NaN and infinity makes them infinite, in both forms. The gradient has neither.
 """
 
 from functools import reduce

@@ -1,4 +1,10 @@
-"""Pools over all positions, and to a grid of fixed size. They are plain reductions, so one form does."""
+"""Pools over all positions, and to a grid of fixed size. They are plain reductions, so one form does.
+
+NaN in what is averaged gives NaN, infinity gives infinity. Maxima, of which a grid and the pyramid may consist, give
+NaN for NaN, but leave it out where XLA compiles them. GeM takes minus infinity as its floor. A score of attention
+that is NaN or infinite gives NaN; minus infinity has no weight. K-max takes NaN for any value.
+Nothing leaks into other images, channels or cells.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,8 +38,9 @@ def global_gem(x: Tensor, p: Tensor, keepdims: bool) -> Tensor:
     """(mean of max(x, eps)^p)^(1/p), of values over the maximum so that no power overflows."""
     v = tf.maximum(tf.cast(x, accumulator(x.dtype)), EPSILON)
     p = tf.cast(p, v.dtype)
-    # The result does not depend on what it is scaled by, so the scale needs no gradient.
-    scale = tf.stop_gradient(tf.reduce_max(v, spatial_axes(x), keepdims=True))
+    # The result does not depend on what it is scaled by, so the scale needs no gradient. A finite one: infinity
+    # over infinity would be NaN.
+    scale = tf.stop_gradient(tf.minimum(tf.reduce_max(v, spatial_axes(x), keepdims=True), v.dtype.max))
     mean = tf.reduce_mean((v / scale) ** p, spatial_axes(x), keepdims=True)
     y = scale * mean ** (1 / p)
     return tf.cast(y if keepdims else tf.squeeze(y, spatial_axes(x)), x.dtype)

@@ -40,7 +40,8 @@ def differentiable(
             input's gradient, or `None` if it has none. They are apart because XLA on CPU makes a pass for
             each result anyway, and one that nobody asks for is pruned.
         stages: what the backward formulas share, each `stage(view, *inputs, y, dy, *earlier_stages)`, such as
-            a number per window, which XLA would otherwise compute again at each position of the cells.
+            a number per window, which XLA would otherwise compute again at each position of the cells. A
+            backward formula may be one of the stages.
 
     Returns:
         A function of the inputs.
@@ -55,10 +56,17 @@ def differentiable(
         @tf.custom_gradient
         def pool(*inputs: Tensor) -> Any:
             def gradients(dy: Tensor) -> list[Tensor | None]:
-                known = [*inputs, outputs[0], dy]
+                known, done = [*inputs, outputs[0], dy], {}
                 for stage in stages:
-                    known.append(prepare(stage, None)(*known))
-                return [formula and prepare(formula, index)(*known) for index, formula in enumerate(backward)]
+                    done[stage] = prepare(stage, None)(*known)
+                    known.append(done[stage])
+
+                def gradient(formula: Formula | None, index: int) -> Tensor | None:
+                    if formula in done:
+                        return tf.cast(done[formula], inputs[index].dtype)
+                    return formula and prepare(formula, index)(*known)
+
+                return [gradient(formula, index) for index, formula in enumerate(backward)]
 
             return prepare(forward, None)(*map(tf.stop_gradient, inputs)), gradients
 

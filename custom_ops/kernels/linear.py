@@ -2,7 +2,8 @@
 
 A kernel is `(rows, columns, channels or 1)`. The sum of the weights runs over the positions that are present.
 Gradients: `dy/dx = k / sum k` and `dy/dk = (x - y) / sum k`.
-NaN and infinity make the outputs of every window that holds them NaN or infinite, in both forms.
+NaN makes the outputs of its windows NaN and infinity makes them infinite, in both forms. The gradient of the input
+has neither.
 """
 
 import math
@@ -14,7 +15,7 @@ import tensorflow as tf
 from custom_ops.arguments import with_shape
 from custom_ops.dispatch import choose
 from custom_ops.kernels.gradient import accumulator, differentiable, never_compiled
-from custom_ops.kernels.reductions import sum_like, sum_members
+from custom_ops.kernels.reductions import sum_members
 from custom_ops.kernels.views import View
 from custom_ops.window import Window
 
@@ -26,7 +27,7 @@ def weighted_pool(operator: str, x: Tensor, kernel: Tensor, window: Window) -> T
     form = choose(operator, x)
     if form == "native" and window.strides[0] == window.strides[1]:
         return native(x, kernel, window)
-    return differentiable(form, window, forward, (backward, backward_kernel), (share,))(x, kernel)
+    return differentiable(form, window, forward, (backward, backward_kernel))(x, kernel)
 
 
 def native(x: Tensor, kernel: Tensor, window: Window) -> Tensor:
@@ -47,23 +48,23 @@ def forward(view: View, x: Tensor, kernel: Tensor) -> Tensor:
     return reduce(tf.add, weighted) / total(view, kernel)
 
 
-def share(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
-    """What each unit of weight gets of a window's gradient: `dy / sum k`."""
-    return dy / total(view, kernel)
-
-
-def backward(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor, share: Tensor) -> Tensor:
+def backward(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """The gradient `dy k / sum k`."""
-    return view.transpose(share, kernel)
+    if view.presence():
+        return view.transpose(dy / total(view, kernel), kernel)
+    return view.transpose(dy, kernel / total(view, kernel))
 
 
 @never_compiled
-def backward_kernel(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor, share: Tensor) -> Tensor:
-    """The gradient `dy (x - y) / sum k`."""
-    weighted = sum_members(view, x, share, kernel)
+def backward_kernel(view: View, x: Tensor, kernel: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient `dy (x - y) / sum k`, summed over the windows."""
     if view.presence():
-        return weighted - sum_members(view, tf.ones_like(x), share * y, kernel)
-    return weighted - sum_like(kernel[0, 0], share * y)
+        share = dy / total(view, kernel)
+        return sum_members(view, x, share, kernel) - sum_members(view, tf.ones_like(x), share * y, kernel)
+    # With the same sum of weights everywhere, y is the same sum of x.
+    of_x = sum_members(view, x, dy, kernel)
+    of_y = tf.reduce_sum(kernel * of_x, (0, 1)) / total(view, kernel)
+    return (of_x - of_y) / total(view, kernel)
 
 
 def total(view: View, kernel: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Max pooling: `y = max(window)`. The whole gradient goes to the first maximum of the window.
 
 NaN: the native form leaves it out of the maximum, unless nothing else is there. The xla form returns either
-NaN or the maximum of the rest, depending on where the NaN stands. A window of minus infinity gives minus
-infinity in the xla form and the lowest finite number in the native one.
+NaN or the maximum of the rest, depending on where the NaN stands. Infinity is the largest number, and minus infinity
+the smallest: a window of nothing else gives minus infinity in the xla form and the lowest finite number in the
+native one.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from custom_ops.window import Window
 
 Tensor = Any
 LOWEST = float("-inf")
+NO_MEMBER = -2  # -1 is the number of a position that a window does not cover
 
 
 def max_pool(x: Tensor, window: Window) -> Tensor:
@@ -61,7 +63,7 @@ def compact(number: Tensor, members: int) -> Tensor:
 
 
 def route(view: View, number: Tensor, dy: Tensor) -> Tensor:
-    """Hands each window's gradient to one of its members, whose `number` is given; to none for -1."""
+    """Hands each window's gradient to one of its members, whose `number` is given; to none for `NO_MEMBER`."""
     # Where no window stands dy is zero, so that it does not matter which number stands there.
     cells = [chosen_one(numbers, number, g) for numbers, (number, g) in view.covering(number, dy)]
     return view.join(reduce(tf.add, cells))

@@ -3,7 +3,8 @@
 A sorting network of minima and maxima brings the members into order without a branch: each step is one pass
 over whole arrays, and they all fuse. Half of the gradient goes to the first member that equals the lower
 middle value, and half to the first that equals the upper one; for an odd number of values they are the same.
-NaN in a window gives NaN or any of its other values; infinity is the largest value there is.
+NaN in a window gives NaN in the native form, and NaN or a median of other values in the xla form. Infinity is the
+largest value there is, and minus infinity the smallest.
 """
 
 import functools
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from custom_ops.dispatch import choose
 from custom_ops.kernels.gradient import differentiable
-from custom_ops.kernels.max import compact, route
+from custom_ops.kernels.max import NO_MEMBER, compact, route
 from custom_ops.kernels.views import View
 from custom_ops.window import Window
 
@@ -63,8 +64,8 @@ def select(ordered: dict[int, Tensor], rank: Tensor) -> Tensor:
 
 
 def first_equal(members: list[Tensor], value: Tensor) -> Tensor:
-    """The number of the first member that equals a value; -1 if none does."""
-    number = tf.fill(tf.shape(value), -1)
+    """The number of the first member that equals a value; none does if the value is NaN."""
+    number = tf.fill(tf.shape(value), NO_MEMBER)
     for candidate, member in reversed(list(enumerate(members))):
         number = tf.where(member == value, candidate, number)
     return compact(number, len(members))

@@ -1,8 +1,8 @@
-"""Mixtures of maximum and mean: `y = avg + a (max - avg)` with a learned, or depending on the window.
+"""Mixtures of maximum and mean: `y = a max + (1 - a) avg` with a learned, or depending on the window.
 
-The maximum has the gradient of max pooling: all of it goes to the first maximum. NaN and infinity in the
-input make the outputs of their windows NaN or infinite, or leave out the maximum's part where max pooling
-drops a NaN.
+The maximum has the gradient of max pooling: all of it goes to the first maximum. NaN in a window makes its output
+NaN, through the mean, in both forms. Infinity of either sign makes it the same infinity for `0 < a < 1`; at the ends
+of that, which the gate reaches when the infinity is in it, it makes NaN.
 """
 
 from functools import reduce
@@ -39,9 +39,8 @@ def maximum(view: View, x: Tensor) -> Tensor:
 
 
 def mix(view: View, x: Tensor, a: Tensor) -> Tensor:
-    """The mixture `avg + a (max - avg)`."""
-    average = mean(view, x)
-    return average + a * (maximum(view, x) - average)
+    """The mixture `a max + (1 - a) avg`."""
+    return a * maximum(view, x) + (1 - a) * mean(view, x)
 
 
 def shares(numbers: Any, chosen: Tensor, to_maximum: Tensor, to_each: Tensor) -> Tensor:
@@ -103,7 +102,7 @@ def gated_backward(
     """The gradient of the input, through the mixture and through the gate."""
     outputs = (chosen, a * dy, (1 - a) * dy / view.counts(x.dtype), product)
     cells = [
-        shares(numbers, *views) + view.weights_at(numbers, weights) * through_gate
+        shares(numbers, *views) + covered(numbers, view.weights_at(numbers, weights) * through_gate)
         for numbers, (*views, through_gate) in view.covering(*outputs)
     ]
     return view.join(reduce(tf.add, cells))

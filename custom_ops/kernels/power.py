@@ -5,8 +5,11 @@ where n is 1 or the number of positions. Taking m out keeps every power between 
 however large p or x are. (XLA's own `pow` takes 13 times as long as copying the input.)
 
 Gradients: `dy/dv = (v / y)^(p - 1) / n`, and `dy/dp = y / p sum w log(v / y)` with weights `w = (v / y)^p /
-n`. A zero has no part in either, so that lp has the gradient 0 at 0, for p = 1 as well. NaN and infinity in
-the input make the outputs of their windows NaN or infinite, or in the xla form any number.
+n`. A zero has no part in either, so that lp has the gradient 0 at 0, for p = 1 as well.
+
+NaN makes the outputs of its windows NaN, and infinity makes them infinite, in both forms; minus infinity is
+infinity to lp and the floor to GeM. Such windows have no gradient, or NaN. The sum of a window counts as infinite
+from 3.4e38.
 """
 
 import math
@@ -16,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from custom_ops.dispatch import choose
-from custom_ops.kernels.fast_math import exp, log
+from custom_ops.kernels.fast_math import at_least, exp, log
 from custom_ops.kernels.gradient import differentiable
 from custom_ops.kernels.reductions import sum_like
 from custom_ops.kernels.views import View, covered
@@ -25,6 +28,7 @@ from custom_ops.window import Window
 Tensor = Any
 EPSILON = 1e-6  # the floor of GeM, as in its authors' code
 TINY = 1e-37  # stands for zero under a logarithm
+INFINITY = float("inf")
 
 
 def lp_pool(x: Tensor, p: Tensor, window: Window) -> Tensor:
@@ -44,7 +48,7 @@ def lp_forward(view: View, x: Tensor, p: Tensor) -> Tensor:
 
 def gem_forward(view: View, x: Tensor, p: Tensor) -> Tensor:
     """The mean `(mean max(x, eps)^p)^(1/p)`."""
-    return power_mean(view.members(tf.maximum(x, EPSILON), 0.0), p, view.counts(x.dtype))
+    return power_mean(view.members(at_least(x, EPSILON), 0.0), p, view.counts(x.dtype))
 
 
 def lp_backward(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
@@ -54,7 +58,7 @@ def lp_backward(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tens
 
 def gem_backward(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """The gradient `dy / n (x / y)^(p - 1)`, where x is above the floor."""
-    gradient = share(view, tf.maximum(x, EPSILON), p, y, dy / view.counts(x.dtype))
+    gradient = share(view, at_least(x, EPSILON), p, y, dy / view.counts(x.dtype))
     return tf.where(x > EPSILON, gradient, 0.0)
 
 
@@ -65,7 +69,7 @@ def lp_backward_p(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Te
 
 def gem_backward_p(view: View, x: Tensor, p: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """The gradient of p."""
-    members = view.members(tf.maximum(x, EPSILON), 0.0)
+    members = view.members(at_least(x, EPSILON), 0.0)
     return sum_like(p, exponent_gradient(members, p, y, dy, view.counts(x.dtype)))
 
 
@@ -74,7 +78,9 @@ def power_mean(members: list[Tensor], p: Tensor, count: Any) -> Tensor:
     logs = [safe_log(v) for v in members]
     largest = reduce(tf.maximum, logs)
     total = reduce(tf.add, [exp(p * (log_v - largest)) for log_v in logs])
-    return tf.where(reduce(tf.maximum, members) > 0, exp(largest + log(total / count) / p), 0.0)
+    # Zeros, infinity and NaN are what they add up to.
+    plain_sum = reduce(tf.add, members)
+    return tf.where((plain_sum > 0) & (plain_sum < INFINITY), exp(largest + log(total / count) / p), plain_sum)
 
 
 def safe_log(v: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 Negative values count as zero, and a window of zeros gives zero. The whole gradient goes to the value that was
 drawn. The number that decides is a hash of the seed and of the output's index, so the draw is the same
-eagerly, in a graph and under XLA, and the backward pass repeats it instead of storing it. A window that holds
-NaN gives zero, or any of its values.
+eagerly, in a graph and under XLA, and the backward pass repeats it instead of storing it.
+
+In both forms NaN in a window gives NaN, infinity is drawn for certain and is the mean, and minus infinity counts as
+zero.
 """
 
 from functools import reduce
@@ -12,8 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from custom_ops.dispatch import choose
+from custom_ops.kernels.fast_math import at_least, at_most
 from custom_ops.kernels.gradient import differentiable
-from custom_ops.kernels.max import compact, route
+from custom_ops.kernels.max import NO_MEMBER, compact, route
 from custom_ops.kernels.views import View, covered
 from custom_ops.window import Window
 
@@ -30,8 +33,9 @@ def stochastic_pool(x: Tensor, seed: Tensor, training: bool, window: Window) -> 
 
 def draw_forward(view: View, x: Tensor, seed: Tensor) -> Tensor:
     """The value that was drawn."""
-    members = view.members(tf.maximum(x, 0.0), 0.0)
-    drawn, value = draw(members, seed), tf.zeros_like(members[0])
+    members = view.members(at_least(x, 0.0), 0.0)
+    # Nothing is drawn from zeros, nor from NaN: there the sum stays, which is the same.
+    drawn, value = draw(members, seed), reduce(tf.add, members)
     for candidate, member in enumerate(members):
         value = tf.where(drawn == candidate, member, value)
     return value
@@ -39,36 +43,36 @@ def draw_forward(view: View, x: Tensor, seed: Tensor) -> Tensor:
 
 def draw_backward(view: View, x: Tensor, seed: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """The gradient, where the drawn value was."""
-    return route(view, draw(view.members(tf.maximum(x, 0.0), 0.0), seed), dy)
+    return route(view, draw(view.members(at_least(x, 0.0), 0.0), seed), dy)
 
 
 def mean_forward(view: View, x: Tensor) -> Tensor:
     """The mean `sum x^2 / sum x`."""
-    members = view.members(tf.maximum(x, 0.0), 0.0)
+    members = view.members(at_least(x, 0.0), 0.0)
     return reduce(tf.add, [v * v for v in members]) / positive_sum(members)
 
 
 def mean_backward(view: View, x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """The gradient `dy (2 x - y) / sum x` where x is positive."""
-    share = dy / positive_sum(view.members(tf.maximum(x, 0.0), 0.0))
+    share = dy / positive_sum(view.members(at_least(x, 0.0), 0.0))
     values = view.split(x)
     cells = [covered(numbers, g * (2 * values - output)) for numbers, (g, output) in view.covering(share, y)]
     return tf.where(x > 0, view.join(reduce(tf.add, cells)), 0.0)
 
 
 def positive_sum(members: list[Tensor]) -> Tensor:
-    """The sum of non-negative members, or 1 where it is zero and divides zeros."""
-    total = reduce(tf.add, members)
-    return tf.where(total > 0, total, 1.0)
+    """The sum of non-negative members, or 1 where it is zero and divides zeros; finite, so that infinity over it is."""
+    total = at_most(reduce(tf.add, members), members[0].dtype.max)
+    return tf.where(total == 0, tf.ones([], total.dtype), total)
 
 
 def draw(members: list[Tensor], seed: Tensor) -> Tensor:
-    """The first member at which the running sum passes a random part of the sum; -1 if the sum is zero."""
+    """The first member at which the running sum passes a random part of the sum; none if that is zero or NaN."""
     sums = [members[0]]
     for member in members[1:]:
         sums.append(sums[-1] + member)
-    threshold = uniform(tf.shape(members[0]), seed, members[0].dtype) * sums[-1]
-    drawn = tf.fill(tf.shape(threshold), -1)
+    threshold = uniform(tf.shape(members[0]), seed, members[0].dtype) * at_most(sums[-1], members[0].dtype.max)
+    drawn = tf.fill(tf.shape(threshold), NO_MEMBER)
     for candidate, running in reversed(list(enumerate(sums))):
         drawn = tf.where(running > threshold, candidate, drawn)
     return compact(drawn, len(members))

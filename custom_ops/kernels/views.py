@@ -193,6 +193,11 @@ class View:
 
     # -------------------------------------------------------------------------------------------- cells
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether several windows can reach into one cell."""
+        return len(self.down.offsets) * len(self.across.offsets) > 1
+
     def split(self, x: Tensor) -> Tensor:
         """The image as cells `(batch, rows, stride, columns, stride, channels)`, the last ones filled up."""
         down, across = self.down, self.across
@@ -235,12 +240,12 @@ class View:
                 yield numbers[:, None, :, None], [view[:, :, None, :, None] for view in views]
 
     def weights_at(self, numbers: Any, kernel: Tensor) -> Tensor:
-        """The weight of each position of a cell (see `covering`), and zero for number -1."""
+        """The weight of each position of a cell (see `covering`), and any for number -1."""
         rows = tf.reshape(kernel, (-1, kernel.shape[-1]))
         rows = tf.concat([tf.zeros_like(rows[:1]), rows], 0)
         return tf.gather(rows, tf.squeeze(numbers, -1) + 1)
 
     def transpose(self, dy: Tensor, kernel: Tensor) -> Tensor:
         """Hands each window's gradient to its members times their weights: a weighted sum, transposed."""
-        cells = [self.weights_at(numbers, kernel) * g for numbers, (g,) in self.covering(dy)]
+        cells = [covered(numbers, self.weights_at(numbers, kernel) * g) for numbers, (g,) in self.covering(dy)]
         return self.join(reduce(tf.add, cells))

@@ -1,5 +1,6 @@
-"""Adaptive pooling."""
+"""Adaptive pooling: Keras's layers for `channels_last` data, whose own computation raises for a grid of 1."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,40 +12,23 @@ from custom_ops.window import positive_ints
 Tensor = Any
 
 
-@register
-class AdaptiveAvgPooling1D(keras.layers.AdaptiveAveragePooling1D):
-    """The mean of each cell of a grid of fixed size, from an input of any size, known or not.
+class AdaptivePooling(keras.layers.Layer):
+    """What replaces the constructor and the computation of Keras's layers."""
 
-    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
-
-    Args:
-        output_size: int; steps of the grid.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, output_size, channels)`
-
-    Raises:
-        ValueError: if `output_size` is not what it should be.
-
-    Example:
-        >>> AdaptiveAvgPooling1D(7)(tf.ones((8, 30, 16))).shape
-        TensorShape([8, 7, 16])
-    """
+    rank: int
+    operator: Callable[..., Tensor]
 
     def __init__(self, output_size: Any, **keywords: Any) -> None:
-        sizes = positive_ints(output_size, 1, "output_size")
+        sizes = positive_ints(output_size, self.rank, "output_size")
         super().__init__(sizes, **{**keywords, "data_format": "channels_last"})
 
     def call(self, x: Tensor) -> Tensor:
-        return ops.adaptive_avg_pool1d(x, self.output_size)
+        return type(self).operator(x, self.output_size)
 
 
 @register
-class AdaptiveAvgPooling2D(keras.layers.AdaptiveAveragePooling2D):
+class AdaptiveAvgPooling2D(AdaptivePooling, keras.layers.AdaptiveAveragePooling2D):
     """The mean of each cell of a grid of fixed size, from an input of any size, known or not.
-
-    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int or 2 ints; rows and columns of the grid.
@@ -61,48 +45,26 @@ class AdaptiveAvgPooling2D(keras.layers.AdaptiveAveragePooling2D):
         TensorShape([8, 7, 7, 16])
     """
 
-    def __init__(self, output_size: Any, **keywords: Any) -> None:
-        sizes = positive_ints(output_size, 2, "output_size")
-        super().__init__(sizes, **{**keywords, "data_format": "channels_last"})
-
-    def call(self, x: Tensor) -> Tensor:
-        return ops.adaptive_avg_pool2d(x, self.output_size)
+    rank = 2
+    operator = ops.adaptive_avg_pool2d
 
 
 @register
-class AdaptiveMaxPooling1D(keras.layers.AdaptiveMaxPooling1D):
-    """The maximum of each cell of a grid of fixed size, from an input of any size, known or not.
-
-    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
-
-    Args:
-        output_size: int; steps of the grid.
+class AdaptiveAvgPooling1D(AdaptivePooling, keras.layers.AdaptiveAveragePooling1D):
+    """`AdaptiveAvgPooling2D` over steps.
 
     Input shape: `(batch, steps, channels)`
 
     Output shape: `(batch, output_size, channels)`
-
-    Raises:
-        ValueError: if `output_size` is not what it should be.
-
-    Example:
-        >>> AdaptiveMaxPooling1D(7)(tf.ones((8, 30, 16))).shape
-        TensorShape([8, 7, 16])
     """
 
-    def __init__(self, output_size: Any, **keywords: Any) -> None:
-        sizes = positive_ints(output_size, 1, "output_size")
-        super().__init__(sizes, **{**keywords, "data_format": "channels_last"})
-
-    def call(self, x: Tensor) -> Tensor:
-        return ops.adaptive_max_pool1d(x, self.output_size)
+    rank = 1
+    operator = ops.adaptive_avg_pool1d
 
 
 @register
-class AdaptiveMaxPooling2D(keras.layers.AdaptiveMaxPooling2D):
+class AdaptiveMaxPooling2D(AdaptivePooling, keras.layers.AdaptiveMaxPooling2D):
     """The maximum of each cell of a grid of fixed size, from an input of any size, known or not.
-
-    It is Keras's layer for `channels_last` data. What Keras computes raises for a grid of 1.
 
     Args:
         output_size: int or 2 ints; rows and columns of the grid.
@@ -119,9 +81,18 @@ class AdaptiveMaxPooling2D(keras.layers.AdaptiveMaxPooling2D):
         TensorShape([8, 7, 7, 16])
     """
 
-    def __init__(self, output_size: Any, **keywords: Any) -> None:
-        sizes = positive_ints(output_size, 2, "output_size")
-        super().__init__(sizes, **{**keywords, "data_format": "channels_last"})
+    rank = 2
+    operator = ops.adaptive_max_pool2d
 
-    def call(self, x: Tensor) -> Tensor:
-        return ops.adaptive_max_pool2d(x, self.output_size)
+
+@register
+class AdaptiveMaxPooling1D(AdaptivePooling, keras.layers.AdaptiveMaxPooling1D):
+    """`AdaptiveMaxPooling2D` over steps.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, output_size, channels)`
+    """
+
+    rank = 1
+    operator = ops.adaptive_max_pool1d

@@ -1,39 +1,7 @@
 """Average pooling."""
 
-from typing import Any
-
 from custom_ops import ops
 from custom_ops.layers.base import Pooling, register
-
-Tensor = Any
-
-
-@register
-class AvgPooling1D(Pooling):
-    """The mean of the positions of each window that are present.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> AvgPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-    """
-
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(1, pool_size, strides, padding, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.avg_pool1d, x)
 
 
 @register
@@ -57,8 +25,18 @@ class AvgPooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(2, pool_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.avg_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.avg_pool2d, x)
+
+@register
+class AvgPooling1D(Pooling):
+    """`AvgPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.avg_pool1d

@@ -30,25 +30,30 @@ def register(cls: type) -> type:
 
 
 class Layer(keras.layers.Layer):
-    """A layer over one function of `custom_ops.ops`."""
+    """A layer over one function of `custom_ops.ops`.
 
-    def __init__(self, rank: int, **keywords: Any) -> None:
+    A layer of its own sets `rank`, 1 for `(batch, steps, channels)` or 2 for `(batch, height, width, channels)`,
+    and `operator`, the function.
+    """
+
+    rank: int
+    operator: Callable[..., Tensor]
+
+    def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.rank = rank
-        self.input_spec = keras.layers.InputSpec(ndim=rank + 2)
+        self.input_spec = keras.layers.InputSpec(ndim=self.rank + 2)
         self.supports_jit = True
 
-    def run(self, training: Any, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-        """Calls an operator so that the graph stays exportable, unless `training` is True."""
+    def run(self, training: Any, *arguments: Any, **options: Any) -> Tensor:
+        """Calls the operator so that the graph stays exportable, unless `training` is True."""
         with layer_call(training):
-            return function(*arguments)
+            return type(self).operator(*arguments, **options)
 
 
 class Pooling(Layer):
     """A layer that slides a window.
 
     Args:
-        rank: 1 for `(batch, steps, channels)`, 2 for `(batch, height, width, channels)`.
         pool_size: an int, or one per spatial axis.
         strides: the same; `None` means `pool_size`.
         padding: `"valid"` or `"same"`.
@@ -57,21 +62,24 @@ class Pooling(Layer):
         ValueError: if an argument is not what it should be.
     """
 
-    def __init__(self, rank: int, pool_size: Any, strides: Any, padding: Any, **keywords: Any) -> None:
-        super().__init__(rank, **keywords)
-        window = make_window(pool_size, strides, padding, rank)
-        self.pool_size = window.size[:rank]
-        self.strides = window.strides[:rank]
+    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
+        super().__init__(**keywords)
+        window = make_window(pool_size, strides, padding, self.rank)
+        self.pool_size = window.size[: self.rank]
+        self.strides = window.strides[: self.rank]
         self.padding = window.padding
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.pool(training, x)
+
+    def pool(self, training: Any, x: Tensor, *parameters: Any, **options: Any) -> Tensor:
+        """Calls the operator with its parameters and the window."""
+        return self.run(training, x, *parameters, self.pool_size, self.strides, self.padding, **options)
 
     @property
     def window(self) -> Window:
         """The window, checked."""
         return make_window(self.pool_size, self.strides, self.padding, self.rank)
-
-    def pool(self, training: Any, function: Callable[..., Tensor], x: Tensor, *parameters: Any) -> Tensor:
-        """Calls a windowed operator."""
-        return self.run(training, function, x, *parameters, self.pool_size, self.strides, self.padding)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Batch and channels stay."""
@@ -88,13 +96,18 @@ class GlobalPooling(Layer):
     """A layer that pools over all positions.
 
     Args:
-        rank: 1 for `(batch, steps, channels)`, 2 for `(batch, height, width, channels)`.
         keepdims: whether the pooled axes stay, with size 1.
+
+    Raises:
+        ValueError: if an argument is not what it should be.
     """
 
-    def __init__(self, rank: int, keepdims: bool = False, **keywords: Any) -> None:
-        super().__init__(rank, **keywords)
+    def __init__(self, keepdims: bool = False, **keywords: Any) -> None:
+        super().__init__(**keywords)
         self.keepdims = check_bool(keepdims, "keepdims")
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.run(training, x, keepdims=self.keepdims)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Batch and channels stay, and ones with `keepdims`."""

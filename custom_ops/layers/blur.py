@@ -5,43 +5,16 @@ from typing import Any
 from custom_ops import ops
 from custom_ops.layers.base import Pooling, register
 
-Tensor = Any
 
-
-@register
-class BlurPooling1D(Pooling):
-    """A binomial filter of `pool_size`, then every stride-th value: subsampling without aliasing.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> BlurPooling1D(3, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 15, 16])
-
-    Reference:
-        [Making convolutional networks shift-invariant again](https://arxiv.org/abs/1904.11486),
-        Zhang 2019
-    """
+class BlurPooling(Pooling):
+    """Blur pooling of either rank."""
 
     def __init__(self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(1, pool_size, strides, padding, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.blur_pool1d, x)
+        super().__init__(pool_size, strides, padding, **keywords)
 
 
 @register
-class BlurPooling2D(Pooling):
+class BlurPooling2D(BlurPooling):
     """A binomial filter of `pool_size`, then every stride-th value: subsampling without aliasing.
 
     Args:
@@ -65,8 +38,18 @@ class BlurPooling2D(Pooling):
         Zhang 2019
     """
 
-    def __init__(self, pool_size: Any = 3, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(2, pool_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.blur_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.blur_pool2d, x)
+
+@register
+class BlurPooling1D(BlurPooling):
+    """`BlurPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.blur_pool1d

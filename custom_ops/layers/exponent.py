@@ -46,21 +46,23 @@ class ExponentPooling(Pooling):
 
     def __init__(
         self,
-        rank: int,
-        pool_size: Any,
-        strides: Any,
-        padding: Any,
-        p: float,
-        learned: bool,
-        per_channel: bool,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: str = "valid",
+        p: float = 3.0,
+        learned: bool = True,
+        per_channel: bool = False,
         **keywords: Any,
     ) -> None:
-        super().__init__(rank, pool_size, strides, padding, **keywords)
+        super().__init__(pool_size, strides, padding, **keywords)
         self.p, self.learned, self.per_channel = check_exponent(p, learned, per_channel)
 
     def build(self, input_shape: Shape) -> None:
         """Makes the exponent."""
         self.exponent = build_exponent(self, self.p, self.learned, self.per_channel, input_shape[-1])
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.pool(training, x, self.exponent)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -3,71 +3,22 @@
 from typing import Any
 
 from custom_ops import ops
-from custom_ops.arguments import check_bool
-from custom_ops.layers.base import Pooling, Shape, register
+from custom_ops.layers.base import Shape, register
+from custom_ops.layers.mixture import MixturePooling
 
 Tensor = Any
 
 
-class GatedPooling(Pooling):
+class GatedPooling(MixturePooling):
     """Gated pooling of either rank."""
-
-    def __init__(
-        self, rank: int, pool_size: Any, strides: Any, padding: Any, per_channel: bool, **keywords: Any
-    ) -> None:
-        super().__init__(rank, pool_size, strides, padding, **keywords)
-        self.per_channel = check_bool(per_channel, "per_channel")
 
     def build(self, input_shape: Shape) -> None:
         """Makes the weights of the gate."""
         shape = (*self.pool_size, *(input_shape[-1:] if self.per_channel else ()))
         self.gate = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="gate")
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {**super().get_config(), "per_channel": self.per_channel}
-
-
-@register
-class GatedPooling1D(GatedPooling):
-    """A mixture of maximum and mean that each window decides, with `alpha = sigmoid(gate . window)`.
-
-    The gate is learned. It starts at zero, where the layer is half max and half average pooling.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-        per_channel: bool; whether each channel has a gate of its own.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> GatedPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-
-    Reference:
-        [Generalizing pooling functions in convolutional neural networks](https://arxiv.org/abs/1509.08985),
-        Lee et al. 2016
-    """
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(1, pool_size, strides, padding, per_channel=per_channel, **keywords)
-
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.gated_pool1d, x, self.gate)
+        return self.pool(training, x, self.gate)
 
 
 @register
@@ -98,15 +49,18 @@ class GatedPooling2D(GatedPooling):
         Lee et al. 2016
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, pool_size, strides, padding, per_channel=per_channel, **keywords)
+    rank = 2
+    operator = ops.gated_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.gated_pool2d, x, self.gate)
+
+@register
+class GatedPooling1D(GatedPooling):
+    """`GatedPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.gated_pool1d

@@ -1,56 +1,8 @@
 """Generalised mean (GeM) pooling."""
 
-from typing import Any
-
 from custom_ops import ops
 from custom_ops.layers.base import register
 from custom_ops.layers.exponent import ExponentPooling
-
-Tensor = Any
-
-
-@register
-class GemPooling1D(ExponentPooling):
-    """The generalised mean of each window, `(mean max(x, 1e-6)^p)^(1/p)`: the mean for p = 1.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-        p: float of at least 1; the exponent, or where it starts.
-        learned: bool; whether p is a weight.
-        per_channel: bool; whether each channel has a p of its own.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> GemPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-
-    Reference:
-        [Fine-tuning CNN image retrieval with no human annotation](https://arxiv.org/abs/1711.02512),
-        Radenovic et al. 2017
-    """
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        p: float = 3.0,
-        learned: bool = True,
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(1, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.gem_pool1d, x, self.exponent)
 
 
 @register
@@ -81,17 +33,18 @@ class GemPooling2D(ExponentPooling):
         Radenovic et al. 2017
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        p: float = 3.0,
-        learned: bool = True,
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, pool_size, strides, padding, p=p, learned=learned, per_channel=per_channel, **keywords)
+    rank = 2
+    operator = ops.gem_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.gem_pool2d, x, self.exponent)
+
+@register
+class GemPooling1D(ExponentPooling):
+    """`GemPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.gem_pool1d

@@ -12,46 +12,6 @@ Tensor = Any
 class GlobalGemPooling(GlobalPooling):
     """Global generalised mean pooling of either rank."""
 
-    def __init__(self, rank: int, p: float, learned: bool, per_channel: bool, keepdims: bool, **keywords: Any) -> None:
-        super().__init__(rank, keepdims, **keywords)
-        self.p, self.learned, self.per_channel = check_exponent(p, learned, per_channel)
-
-    def build(self, input_shape: Shape) -> None:
-        """Makes the exponent."""
-        self.exponent = build_exponent(self, self.p, self.learned, self.per_channel, input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        own = {"p": self.p, "learned": self.learned, "per_channel": self.per_channel}
-        return {**super().get_config(), **own}
-
-
-@register
-class GlobalGemPooling1D(GlobalGemPooling):
-    """The generalised mean over all positions, `(mean max(x, 1e-6)^p)^(1/p)`: the mean for p = 1.
-
-    Args:
-        p: float of at least 1; the exponent, or where it starts.
-        learned: bool; whether p is a weight.
-        per_channel: bool; whether each channel has a p of its own.
-        keepdims: bool; whether the pooled axes stay, with size 1.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, channels)`, with ones between with `keepdims`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> GlobalGemPooling1D()(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16])
-
-    Reference:
-        [Fine-tuning CNN image retrieval with no human annotation](https://arxiv.org/abs/1711.02512),
-        Radenovic et al. 2017
-    """
-
     def __init__(
         self,
         p: float = 3.0,
@@ -60,10 +20,20 @@ class GlobalGemPooling1D(GlobalGemPooling):
         keepdims: bool = False,
         **keywords: Any,
     ) -> None:
-        super().__init__(1, p=p, learned=learned, per_channel=per_channel, keepdims=keepdims, **keywords)
+        super().__init__(keepdims, **keywords)
+        self.p, self.learned, self.per_channel = check_exponent(p, learned, per_channel)
+
+    def build(self, input_shape: Shape) -> None:
+        """Makes the exponent."""
+        self.exponent = build_exponent(self, self.p, self.learned, self.per_channel, input_shape[-1])
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.run(training, ops.global_gem_pool1d, x, self.exponent, self.keepdims)
+        return self.run(training, x, self.exponent, self.keepdims)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        own = {"p": self.p, "learned": self.learned, "per_channel": self.per_channel}
+        return {**super().get_config(), **own}
 
 
 @register
@@ -92,15 +62,18 @@ class GlobalGemPooling2D(GlobalGemPooling):
         Radenovic et al. 2017
     """
 
-    def __init__(
-        self,
-        p: float = 3.0,
-        learned: bool = True,
-        per_channel: bool = False,
-        keepdims: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, p=p, learned=learned, per_channel=per_channel, keepdims=keepdims, **keywords)
+    rank = 2
+    operator = ops.global_gem_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.run(training, ops.global_gem_pool2d, x, self.exponent, self.keepdims)
+
+@register
+class GlobalGemPooling1D(GlobalGemPooling):
+    """`GlobalGemPooling2D` over steps.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, channels)`, with a one between with `keepdims`
+    """
+
+    rank = 1
+    operator = ops.global_gem_pool1d

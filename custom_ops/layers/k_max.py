@@ -32,12 +32,15 @@ class KMaxPooling1D(Layer):
         Kalchbrenner et al. 2014
     """
 
+    rank = 1
+    operator = ops.k_max_pool1d
+
     def __init__(self, k: int, **keywords: Any) -> None:
-        super().__init__(1, **keywords)
+        super().__init__(**keywords)
         (self.k,) = positive_ints(k, 1, "k")
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.run(training, ops.k_max_pool1d, x, self.k)
+        return self.run(training, x, self.k)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The steps become k."""

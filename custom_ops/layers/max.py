@@ -1,39 +1,7 @@
 """Max pooling."""
 
-from typing import Any
-
 from custom_ops import ops
 from custom_ops.layers.base import Pooling, register
-
-Tensor = Any
-
-
-@register
-class MaxPooling1D(Pooling):
-    """The largest value of each window; its first maximum gets the gradient.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> MaxPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-    """
-
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(1, pool_size, strides, padding, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.max_pool1d, x)
 
 
 @register
@@ -57,8 +25,18 @@ class MaxPooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(2, pool_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.max_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.max_pool2d, x)
+
+@register
+class MaxPooling1D(Pooling):
+    """`MaxPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.max_pool1d

@@ -13,10 +13,18 @@ class MaxBlurPooling(Pooling):
     """Max-blur pooling of either rank."""
 
     def __init__(
-        self, rank: int, pool_size: Any, filter_size: Any, strides: Any, padding: Any, **keywords: Any
+        self,
+        pool_size: Any = 2,
+        filter_size: Any = 3,
+        strides: Any = None,
+        padding: str = "valid",
+        **keywords: Any,
     ) -> None:
-        super().__init__(rank, pool_size, strides, padding, **keywords)
-        self.filter_size = positive_ints(filter_size, rank, "filter_size")
+        super().__init__(pool_size, strides, padding, **keywords)
+        self.filter_size = positive_ints(filter_size, self.rank, "filter_size")
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.run(training, x, self.pool_size, self.filter_size, self.strides, self.padding)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Two windows, one after the other."""
@@ -29,46 +37,6 @@ class MaxBlurPooling(Pooling):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "filter_size": self.filter_size}
-
-
-@register
-class MaxBlurPooling1D(MaxBlurPooling):
-    """The maximum at every position, then a binomial filter, then every stride-th value.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        filter_size: int, or one per spatial axis; size of the binomial filter.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> MaxBlurPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 15, 16])
-
-    Reference:
-        [Making convolutional networks shift-invariant again](https://arxiv.org/abs/1904.11486), Zhang 2019
-    """
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        filter_size: Any = 3,
-        strides: Any = None,
-        padding: str = "valid",
-        **keywords: Any,
-    ) -> None:
-        super().__init__(1, pool_size, filter_size, strides, padding, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        sizes = (self.pool_size, self.filter_size, self.strides, self.padding)
-        return self.run(training, ops.max_blur_pool1d, x, *sizes)
 
 
 @register
@@ -96,16 +64,18 @@ class MaxBlurPooling2D(MaxBlurPooling):
         [Making convolutional networks shift-invariant again](https://arxiv.org/abs/1904.11486), Zhang 2019
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        filter_size: Any = 3,
-        strides: Any = None,
-        padding: str = "valid",
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, pool_size, filter_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.max_blur_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        sizes = (self.pool_size, self.filter_size, self.strides, self.padding)
-        return self.run(training, ops.max_blur_pool2d, x, *sizes)
+
+@register
+class MaxBlurPooling1D(MaxBlurPooling):
+    """`MaxBlurPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.max_blur_pool1d

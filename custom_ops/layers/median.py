@@ -1,39 +1,7 @@
 """Median pooling."""
 
-from typing import Any
-
 from custom_ops import ops
 from custom_ops.layers.base import Pooling, register
-
-Tensor = Any
-
-
-@register
-class MedianPooling1D(Pooling):
-    """The median of each window, robust to outliers and to impulse noise.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> MedianPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-    """
-
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(1, pool_size, strides, padding, **keywords)
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.median_pool1d, x)
 
 
 @register
@@ -57,8 +25,18 @@ class MedianPooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(2, pool_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.median_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.median_pool2d, x)
+
+@register
+class MedianPooling1D(Pooling):
+    """`MedianPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.median_pool1d

@@ -5,20 +5,14 @@ from typing import Any
 import keras
 
 from custom_ops import ops
-from custom_ops.arguments import check_bool
-from custom_ops.layers.base import Pooling, Shape, register
+from custom_ops.layers.base import Shape, register
+from custom_ops.layers.mixture import MixturePooling
 
 Tensor = Any
 
 
-class MixedPooling(Pooling):
+class MixedPooling(MixturePooling):
     """Mixed pooling of either rank."""
-
-    def __init__(
-        self, rank: int, pool_size: Any, strides: Any, padding: Any, per_channel: bool, **keywords: Any
-    ) -> None:
-        super().__init__(rank, pool_size, strides, padding, **keywords)
-        self.per_channel = check_bool(per_channel, "per_channel")
 
     def build(self, input_shape: Shape) -> None:
         """Makes alpha."""
@@ -26,51 +20,8 @@ class MixedPooling(Pooling):
         half = keras.initializers.Constant(0.5)
         self.alpha = self.add_weight(shape=shape, initializer=half, autocast=False, name="alpha")
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {**super().get_config(), "per_channel": self.per_channel}
-
-
-@register
-class MixedPooling1D(MixedPooling):
-    """A learned mixture of maximum and mean, `alpha max + (1 - alpha) avg`.
-
-    Alpha starts at 0.5, where the layer is half max and half average pooling.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-        per_channel: bool; whether each channel has an alpha of its own.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> MixedPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-
-    Reference:
-        [Generalizing pooling functions in convolutional neural networks](https://arxiv.org/abs/1509.08985),
-        Lee et al. 2016
-    """
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(1, pool_size, strides, padding, per_channel=per_channel, **keywords)
-
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.mixed_pool1d, x, self.alpha)
+        return self.pool(training, x, self.alpha)
 
 
 @register
@@ -101,15 +52,18 @@ class MixedPooling2D(MixedPooling):
         Lee et al. 2016
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        per_channel: bool = False,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, pool_size, strides, padding, per_channel=per_channel, **keywords)
+    rank = 2
+    operator = ops.mixed_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.mixed_pool2d, x, self.alpha)
+
+@register
+class MixedPooling1D(MixedPooling):
+    """`MixedPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.mixed_pool1d

@@ -9,41 +9,6 @@ Tensor = Any
 
 
 @register
-class SeparablePooling1D(Pooling):
-    """A mean with learned weights, softmax(logits) along the steps, for each channel.
-
-    The logits start at zero, where the layer is average pooling.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> SeparablePooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-    """
-
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(1, pool_size, strides, padding, **keywords)
-
-    def build(self, input_shape: Shape) -> None:
-        """Makes the logits."""
-        shape = (self.pool_size[0], input_shape[-1])
-        self.logits = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="logits")
-
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.separable_pool1d, x, self.logits)
-
-
-@register
 class SeparablePooling2D(Pooling):
     """A mean with learned weights, softmax(row_logits) softmax(column_logits), for each channel.
 
@@ -66,8 +31,8 @@ class SeparablePooling2D(Pooling):
         TensorShape([8, 16, 16, 16])
     """
 
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: str = "valid", **keywords: Any) -> None:
-        super().__init__(2, pool_size, strides, padding, **keywords)
+    rank = 2
+    operator = ops.separable_pool2d
 
     def build(self, input_shape: Shape) -> None:
         """Makes the logits."""
@@ -77,4 +42,25 @@ class SeparablePooling2D(Pooling):
         self.column_logits = self.add_weight(shape=(columns, channels), name="column_logits", **options)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.pool(training, ops.separable_pool2d, x, self.row_logits, self.column_logits)
+        return self.pool(training, x, self.row_logits, self.column_logits)
+
+
+@register
+class SeparablePooling1D(Pooling):
+    """`SeparablePooling2D` over steps, with one softmax: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.separable_pool1d
+
+    def build(self, input_shape: Shape) -> None:
+        """Makes the logits."""
+        shape = (self.pool_size[0], input_shape[-1])
+        self.logits = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="logits")
+
+    def call(self, x: Tensor, training: Any = None) -> Tensor:
+        return self.pool(training, x, self.logits)

@@ -34,14 +34,17 @@ class SpatialPyramidPooling2D(Layer):
         He et al. 2014
     """
 
+    rank = 2
+    operator = ops.spatial_pyramid_pool2d
+
     def __init__(self, levels: Sequence[int] = (1, 2, 4), mode: str = "max", **keywords: Any) -> None:
-        super().__init__(2, **keywords)
+        super().__init__(**keywords)
         check_choice(mode, ("avg", "max"), "mode")
         self.levels = check_levels(levels)
         self.mode = mode
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
-        return self.run(training, ops.spatial_pyramid_pool2d, x, self.levels, self.mode)
+        return self.run(training, x, self.levels, self.mode)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """All cells of all levels."""

@@ -15,48 +15,6 @@ class StochasticPooling(Pooling):
     """Stochastic pooling of either rank."""
 
     def __init__(
-        self, rank: int, pool_size: Any, strides: Any, padding: Any, seed: int | None, **keywords: Any
-    ) -> None:
-        super().__init__(rank, pool_size, strides, padding, **keywords)
-        if seed is not None and not is_int(seed):
-            raise ValueError(f"`seed` must be an int or None. Received: seed={seed!r}")
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {**super().get_config(), "seed": self.seed}
-
-
-@register
-class StochasticPooling1D(StochasticPooling):
-    """Draws a value of each window in training, with a probability in proportion to it.
-
-    At inference it takes the mean of that draw, `sum x^2 / sum x`. Negative values count as zero.
-
-    Args:
-        pool_size: int, or a tuple of one; steps of a window.
-        strides: int or `None`; steps from window to window; `None` means `pool_size`.
-        padding: `"valid"` or `"same"`. In same padding the positions outside are absent, they are no zeros.
-        seed: int or `None`; makes the draws repeatable.
-
-    Input shape: `(batch, steps, channels)`
-
-    Output shape: `(batch, out_steps, channels)`
-
-    Raises:
-        ValueError: if an argument is not what it should be.
-
-    Example:
-        >>> StochasticPooling1D(2, strides=2)(tf.ones((8, 32, 16))).shape
-        TensorShape([8, 16, 16])
-
-    Reference:
-        [Stochastic pooling for regularization of deep convolutional neural networks](https://arxiv.org/abs/1301.3557),
-        Zeiler and Fergus 2013
-    """
-
-    def __init__(
         self,
         pool_size: Any = 2,
         strides: Any = None,
@@ -64,11 +22,19 @@ class StochasticPooling1D(StochasticPooling):
         seed: int | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(1, pool_size, strides, padding, seed=seed, **keywords)
+        super().__init__(pool_size, strides, padding, **keywords)
+        if seed is not None and not is_int(seed):
+            raise ValueError(f"`seed` must be an int or None. Received: seed={seed!r}")
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, x: Tensor, training: Any = None) -> Tensor:
         seed = self.seed_generator.next() if training else 0
-        return self.pool(training, ops.stochastic_pool1d, x, seed, bool(training))
+        return self.pool(training, x, seed, bool(training))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "seed": self.seed}
 
 
 @register
@@ -99,16 +65,18 @@ class StochasticPooling2D(StochasticPooling):
         Zeiler and Fergus 2013
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        seed: int | None = None,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(2, pool_size, strides, padding, seed=seed, **keywords)
+    rank = 2
+    operator = ops.stochastic_pool2d
 
-    def call(self, x: Tensor, training: Any = None) -> Tensor:
-        seed = self.seed_generator.next() if training else 0
-        return self.pool(training, ops.stochastic_pool2d, x, seed, bool(training))
+
+@register
+class StochasticPooling1D(StochasticPooling):
+    """`StochasticPooling2D` over steps: what has one value per spatial axis there is one int here.
+
+    Input shape: `(batch, steps, channels)`
+
+    Output shape: `(batch, out_steps, channels)`
+    """
+
+    rank = 1
+    operator = ops.stochastic_pool1d

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,38 @@ def test_an_operator_that_does_not_exist_is_named(monkeypatch, capsys):
 
 def test_ratios_are_taken_round_by_round():
     assert benchmark.ratio([1, 20, 3], [1, 10, 1]) == 2
+
+
+def test_the_readme_holds_the_ratios_of_every_windowed_operator():
+    readme = (Path(benchmark.__file__).parent / "README.md").read_text()
+    table = readme.split("## Windowed operators")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:3] == "| `"]
+    ratios = {row[0].strip("`"): row[-1] for row in rows}
+    part = {"faster": 1.0}
+    lines = [{"op": case.name, "forward": part, "gradient": part} for case in CASES if not case.inside_xla]
+    for operator, windows in benchmark.readme_rows(lines).items():
+        written = ratios.pop(operator)
+        assert [one.split(":")[0] for one in written.split("; ")] == [one.split(":")[0] for one in windows.split("; ")]
+    assert not ratios
+
+
+def test_ratios_for_the_readme(tmp_path, monkeypatch, capsys):
+    lines = [
+        {"op": op, "forward": {"faster": forward}, "gradient": {"faster": gradient}}
+        for op, forward, gradient in (
+            ("max 2x2", 1.04, 2),
+            ("max 2x2", 1.26, 30.4),
+            ("max 3x3", 1, 1),
+            ("max 2x2 in XLA", 2, 3),
+        )
+    ]
+    written = tmp_path / "speed.json"
+    written.write_text(json.dumps(lines))
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--readme", str(written)])
+    benchmark.main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split(maxsplit=1) == ["max", "2x2: 1.0–1.3 / 2–30; 3x3: 1.0 / 1.0"]
+    assert second.split() == ["max", "in", "XLA", "2x2:", "2.0", "/", "3.0"]
 
 
 def test_the_figure_shows_every_windowed_operator(tmp_path):

@@ -221,6 +221,28 @@ def test_extreme_windows_give_finite_values_and_gradients(case, form, rng):
 
 
 @both_forms
+@by_default("lp", "soft", "gated", "blur")
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
+def test_nan_and_infinity_stay_in_their_windows_and_channels(case, form, value, rng):
+    geometry = ((3, 3), (2, 2), "same")
+    x = rng.normal(size=(2, 8, 8, CHANNELS)).astype("float32")
+    parameters = [p.astype("float32") for p in case.parameters(rng, x.shape, (3, 3))]
+    broken = x.copy()
+    broken[1, 4, 3, 0] = value
+    y, gradients, _ = call(case, form, [x, *parameters], geometry)
+    with_value, with_gradients, _ = call(case, form, [broken, *parameters], geometry)
+    # The windows start at even positions, so those of rows 2 and 4 and of column 2 hold the value.
+    windows, positions = np.zeros(y.shape, bool), np.zeros(x.shape, bool)
+    windows[1, 1:3, 1, 0] = positions[1, 2:7, 2:5, 0] = True
+    np.testing.assert_array_equal(np.where(windows, 0, with_value), np.where(windows, 0, y))
+    dx, with_dx = gradients[0], with_gradients[0]
+    np.testing.assert_array_equal(np.where(positions, 0, with_dx), np.where(positions, 0, dx))
+    for parameter, gradient, with_gradient in zip(parameters, gradients[1:], with_gradients[1:], strict=True):
+        if parameter.shape[-1:] == (CHANNELS,) and parameter.shape != x.shape:
+            np.testing.assert_allclose(with_gradient[..., 1:], gradient[..., 1:], rtol=1e-5)
+
+
+@both_forms
 @by_default("max", "soft", "separable", "median")
 def test_an_empty_batch_gives_an_empty_output(case, form, rng):
     x = np.zeros((0, 5, 4, CHANNELS), "float32")
