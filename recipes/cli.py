@@ -13,9 +13,14 @@ COMMANDS = {
     "finetune": "turn a pretrained network into a classifier of your images",
     "evaluate": "measure a finished run on its test split, or on other images",
     "predict": "classify image files with a finished run",
+    "list": "which models the zoo has",
+    "describe": "what a network costs, layer by layer",
+    "compare": "what networks, depths and kinds of layer cost, side by side",
     "copy": "put a copy of a recipe before you, to change",
 }
-RECIPES = ("finetune", "evaluate", "predict")
+RECIPES = ("finetune", "evaluate", "predict", "describe", "compare")
+# Scripts that cannot have the name of their command, because Python has that name already.
+SCRIPTS = {"list": "list_models"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"error: {unknown_name('command', command, COMMANDS)}", file=sys.stderr)
         return 2
-    return int(importlib.import_module(f"recipes.{command}").main(rest))
+    return int(importlib.import_module(f"recipes.{SCRIPTS.get(command, command)}").main(rest))
 
 
 def usage() -> str:

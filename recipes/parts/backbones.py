@@ -11,10 +11,12 @@ from typing import Literal, TypeAlias
 from zoo.errors import InputError
 from zoo.models import MODELS
 from zoo.registry import unknown_name
-from zoo.weights.manifest import find_weights
+from zoo.weights import keras_applications
+from zoo.weights.keras_applications import Preprocessing as Preprocessing
+from zoo.weights.manifest import PackageFile
 from zoo.weights.packages import locate_package_file
+from zoo.weights.pretrained import find_pretrained
 
-Preprocessing: TypeAlias = Literal["tf", "tf_128", "torch", "caffe", "included"]
 BlockPatterns: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -26,9 +28,8 @@ class Backbone:
     library: Literal["zoo", "keras.applications"]
     family: str
     preprocessing: Preprocessing
-    """What is done to pixels from 0 to 255 before the network sees them. `tf` is x / 127.5 - 1 and `tf_128`
-    is x / 128 - 1; `torch` subtracts ImageNet's mean colour and divides by its standard deviation; `caffe`
-    subtracts the mean colour and swaps red and blue; with `included` the network does it itself."""
+    """What is done to pixels from 0 to 255 before the network sees them: see
+    `zoo.weights.keras_applications.Family`."""
     smallest_size: int
     """Height and width of the smallest image it takes, pixels."""
     default_size: int
@@ -42,10 +43,20 @@ class Family:
     """Constructors of `keras.applications` that share everything but their size."""
 
     name: str
-    default_sizes: dict[str, int]
-    preprocessing: Preprocessing
+    """In `zoo.weights.keras_applications.FAMILIES`, which says what the published weights were trained with."""
     smallest_size: int = 32
     block_patterns: BlockPatterns
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """As in `Backbone`."""
+        return keras_applications.FAMILIES[self.name].preprocessing
+
+    @property
+    def default_sizes(self) -> dict[str, int]:
+        """By constructor: height and width of the images it was designed for, pixels."""
+        # MobileNets are there several times; the last one is for the largest images.
+        return {network.application: network.image_size for network in keras_applications.FAMILIES[self.name].networks}
 
 
 # Layers whose names match nothing, many of them automatic, are sorted in by their place in the graph.
@@ -53,48 +64,11 @@ _EFFICIENTNET_BLOCKS = ((r"stem_.*", "stem"), (r"(block\d[a-z]+)_.*", r"\1"), (r
 _RESNET_BLOCKS = ((r"(?:conv1|pool1)_.*", "conv1"), (r"(conv\d_block\d+)_.*", r"\1"))
 
 FAMILIES = (
-    Family(
-        name="EfficientNet",
-        default_sizes={
-            "EfficientNetB0": 224,
-            "EfficientNetB1": 240,
-            "EfficientNetB2": 260,
-            "EfficientNetB3": 300,
-            "EfficientNetB4": 380,
-            "EfficientNetB5": 456,
-            "EfficientNetB6": 528,
-            "EfficientNetB7": 600,
-        },
-        preprocessing="included",
-        block_patterns=_EFFICIENTNET_BLOCKS,
-    ),
-    Family(
-        name="EfficientNetV2-B",
-        default_sizes={
-            "EfficientNetV2B0": 224,
-            "EfficientNetV2B1": 240,
-            "EfficientNetV2B2": 260,
-            "EfficientNetV2B3": 300,
-        },
-        preprocessing="torch",
-        block_patterns=_EFFICIENTNET_BLOCKS,
-    ),
-    Family(
-        name="EfficientNetV2",
-        default_sizes={"EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480},
-        preprocessing="tf_128",
-        block_patterns=_EFFICIENTNET_BLOCKS,
-    ),
+    Family(name="EfficientNet", block_patterns=_EFFICIENTNET_BLOCKS),
+    Family(name="EfficientNetV2-B", block_patterns=_EFFICIENTNET_BLOCKS),
+    Family(name="EfficientNetV2", block_patterns=_EFFICIENTNET_BLOCKS),
     Family(
         name="ConvNeXt",
-        default_sizes={
-            "ConvNeXtTiny": 224,
-            "ConvNeXtSmall": 224,
-            "ConvNeXtBase": 224,
-            "ConvNeXtLarge": 224,
-            "ConvNeXtXLarge": 224,
-        },
-        preprocessing="torch",
         block_patterns=(
             (r"convnext_[a-z]+_stem", "stem"),
             (r"convnext_[a-z]+_(stage_\d_block_\d+)_.*", r"\1"),
@@ -103,14 +77,10 @@ FAMILIES = (
     ),
     Family(
         name="MobileNet",
-        default_sizes={"MobileNet": 224},
-        preprocessing="tf",
         block_patterns=((r"conv1(?:_.*)?", "stem"), (r"conv_(?:pad|dw|pw)_(\d+)(?:_.*)?", r"block_\1")),
     ),
     Family(
         name="MobileNetV2",
-        default_sizes={"MobileNetV2": 224},
-        preprocessing="tf",
         block_patterns=(
             (r"Conv1|bn_Conv1|Conv1_relu", "stem"),
             (r"expanded_conv_.*", "block_0"),
@@ -120,8 +90,6 @@ FAMILIES = (
     ),
     Family(
         name="MobileNetV3",
-        default_sizes={"MobileNetV3Small": 224, "MobileNetV3Large": 224},
-        preprocessing="tf",
         block_patterns=(
             (r"conv|conv_bn", "stem"),
             (r"(expanded_conv_\d+)_.*", r"\1"),
@@ -129,22 +97,10 @@ FAMILIES = (
             (r"conv_1|conv_1_bn", "top"),
         ),
     ),
-    Family(
-        name="ResNet",
-        default_sizes={"ResNet50": 224, "ResNet101": 224, "ResNet152": 224},
-        preprocessing="caffe",
-        block_patterns=_RESNET_BLOCKS,
-    ),
-    Family(
-        name="ResNetV2",
-        default_sizes={"ResNet50V2": 224, "ResNet101V2": 224, "ResNet152V2": 224},
-        preprocessing="tf",
-        block_patterns=_RESNET_BLOCKS,
-    ),
+    Family(name="ResNet", block_patterns=_RESNET_BLOCKS),
+    Family(name="ResNetV2", block_patterns=_RESNET_BLOCKS),
     Family(
         name="DenseNet",
-        default_sizes={"DenseNet121": 224, "DenseNet169": 224, "DenseNet201": 224},
-        preprocessing="torch",
         block_patterns=(
             (r"conv1_.*|pool1", "conv1"),
             (r"(conv\d_block\d+)_.*", r"\1"),
@@ -153,28 +109,20 @@ FAMILIES = (
     ),
     Family(
         name="VGG",
-        default_sizes={"VGG16": 224, "VGG19": 224},
-        preprocessing="caffe",
         block_patterns=((r"(block\d)_.*", r"\1"),),
     ),
     Family(
         name="Xception",
-        default_sizes={"Xception": 299},
-        preprocessing="tf",
         smallest_size=71,
         block_patterns=((r"(block\d+)_.*", r"\1"),),
     ),
     Family(
         name="InceptionV3",
-        default_sizes={"InceptionV3": 299},
-        preprocessing="tf",
         smallest_size=75,
         block_patterns=((r"(mixed\d+)", r"\1"),),
     ),
     Family(
         name="InceptionResNetV2",
-        default_sizes={"InceptionResNetV2": 299},
-        preprocessing="tf",
         smallest_size=75,
         block_patterns=(
             (r"(mixed_\d[ab])", r"\1"),
@@ -184,8 +132,6 @@ FAMILIES = (
     ),
     Family(
         name="NASNet",
-        default_sizes={"NASNetMobile": 224, "NASNetLarge": 331},
-        preprocessing="tf",
         # Each cell reads the two cells before it: no single tensor crosses between them, but names tell.
         block_patterns=(
             (r"stem_(?:conv|bn)1", "stem"),
@@ -200,6 +146,7 @@ _ZOO_BLOCKS = (
     (r"stem_.*", "stem"),
     (r"(stage\d+_block\d+)_.*", r"\1"),
     (r"head_(?:conv|norm|activation)", "head_conv"),
+    (r"head_.*", "head"),
 )
 
 
@@ -282,7 +229,9 @@ def check_weights(backbone: Backbone, weights: str | None) -> None:
         )
     if weights == "imagenet":
         if backbone.library == "zoo":
-            locate_package_file(find_weights(backbone.name, weights))
+            entry = find_pretrained(MODELS[backbone.name], weights)
+            if isinstance(entry.source, PackageFile):
+                locate_package_file(entry)
         return
     path = Path(weights).expanduser()
     kinds = ", ".join(_WEIGHT_SUFFIXES[backbone.library])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from zoo.errors import InputError
+from zoo.graph import Graph
 from zoo.registry import unknown_name
 
 HEAD = "head"
@@ -101,40 +102,6 @@ def select(blocks: Sequence[Block], unfreeze: str) -> tuple[int, ...]:
         "`unfreeze` must be one of: none, head, last:N (such as last:3), from:BLOCK (such as "
         f"from:{names[head // 2]}), all. Received: {unfreeze!r}"
     )
-
-
-def weighted_layers(model: keras.Model) -> tuple[str, ...]:
-    """The names of the layers that hold weights, in the order in which they run."""
-    return tuple(layer.name for layer in model.layers if layer.weights)
-
-
-class Graph:
-    """The operations of a functional model in the order in which they run, some of which are no layers."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self.operations = list(model.operations)
-        self.consumers: list[list[int]] = [[] for _ in self.operations]
-        """For each operation, the indexes of those that read its output."""
-        producer: dict[int, int] = {}
-        for index, operation in enumerate(self.operations):
-            for tensor in keras.tree.flatten(operation.input):
-                # What comes from outside, as in a model that was cut out of a larger one, counts as an input.
-                if id(tensor) in producer:
-                    self.consumers[producer[id(tensor)]].append(index)
-            for tensor in keras.tree.flatten(operation.output):
-                producer[id(tensor)] = index
-
-    def segments(self) -> list[range]:
-        """Runs of operations of which only the last one is read by later runs."""
-        found = []
-        start = 0
-        horizon = 0  # the last operation that reads anything from before `index`
-        for index, consumers in enumerate(self.consumers):
-            if horizon <= index:
-                found.append(range(start, index + 1))
-                start = index + 1
-            horizon = max([horizon, *consumers])
-        return found
 
 
 def _label_by_name(graph: Graph, patterns: Sequence[tuple[str, str]]) -> list[str]:

@@ -11,10 +11,11 @@ import numpy as np
 from recipes.parts.array_store import allocate
 from recipes.parts.augment import Augmentation
 from recipes.parts.batches import evaluation_batches
-from recipes.parts.blocks import Graph
 from recipes.parts.dataset import Split
 from recipes.parts.inference import Inference
 from zoo.errors import InputError
+from zoo.graph import Graph
+from zoo.surgery import split
 
 # Attributes by which layers of Keras and of keras.applications hold the strength of their noise.
 NOISE = ("rate", "drop_path_rate")
@@ -43,16 +44,16 @@ def cut_behind_frozen(model: keras.Model) -> Cut | None:
         tensor crosses and nothing before it trains.
     """
     graph = Graph(model)
-    place = None
+    place, worth_it = None, False
     for segment in graph.segments():
         operations = [graph.operations[index] for index in segment]
         if any(_varies(operation) for operation in operations):
             break
         place = operations[-1]
-    if place is None or place is graph.operations[-1]:
+        worth_it = worth_it or any(getattr(operation, "weights", None) for operation in operations)
+    if place is None or place is graph.operations[-1] or not worth_it:
         return None
-    prefix = keras.Model(model.input, place.output)
-    return Cut(place.name, prefix, keras.Model(place.output, model.output)) if prefix.weights else None
+    return Cut(place.name, *split(model, place.name))
 
 
 class FrozenPrefix:
@@ -124,15 +125,15 @@ class FrozenPrefix:
         infer = Inference(self.cut.prefix)
         begin = 0
         answers = []
-        for split in self.splits:
-            rows = self.stored[begin : begin + len(split)]
+        for images in self.splits:
+            rows = self.stored[begin : begin + len(images)]
             done = 0
-            for outputs in infer.batches(evaluation_batches(split, batch_size=self.batch_size)):
+            for outputs in infer.batches(evaluation_batches(images, batch_size=self.batch_size)):
                 rows[done : done + len(outputs)] = outputs
                 done += len(outputs)
                 progress(begin + done, len(self.stored))
-            answers.append(replace(split, images=rows))
-            begin += len(split)
+            answers.append(replace(images, images=rows))
+            begin += len(images)
         return tuple(answers)
 
 

@@ -18,6 +18,7 @@ from keras.src.utils import file_utils
 from zoo.errors import InputError
 from zoo.weights.fetch import Progress, fetch
 from zoo.weights.keras_file import open_keras_file
+from zoo.weights.manifest import KERAS_FILES, Download, WeightFile
 
 # Standard deviation of ImageNet's colours, 0 to 1, red, green, blue.
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -27,8 +28,8 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 def checked_downloads(progress: Progress | None = None) -> Iterator[None]:
     """Let the constructors of `keras.applications` get their weights by `zoo.weights.fetch`.
 
-    So every file is verified: with the checksum that Keras knows, or with that of the first download where it
-    knows none (MobileNet and MobileNetV2). `ZOO_HOME`, `ZOO_OFFLINE` and `ZOO_MIRROR` are obeyed.
+    Which file that is, and its checksum, is taken from the manifest (`zoo.weights.manifest.KERAS_FILES`).
+    `ZOO_HOME`, `ZOO_OFFLINE` and `ZOO_MIRROR` are obeyed.
 
     Args:
         progress: Called during a download with the bytes read so far and their total, if known. By default
@@ -41,17 +42,7 @@ def checked_downloads(progress: Progress | None = None) -> Iterator[None]:
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
         asked.append(fname)
-        # Keras gives an MD5 (32 digits) or a SHA-256 (64).
-        long = file_hash is not None and len(file_hash) == 64
-        return str(
-            fetch(
-                origin,
-                file_name=fname,
-                sha256=file_hash if long else None,
-                md5=None if long else file_hash,
-                progress=progress,
-            )
-        )
+        return str(fetch(_find_entry(origin, file_hash), progress=progress))
 
     stock = file_utils.get_file
     file_utils.get_file = get_file
@@ -64,6 +55,32 @@ def checked_downloads(progress: Progress | None = None) -> Iterator[None]:
         file_utils.get_file = stock
     if not asked:
         raise RuntimeError("keras.applications no longer gets its weights by keras.utils.get_file")
+
+
+def _find_entry(url: str, checksum: str | None) -> WeightFile:
+    """The entry of a file that Keras asks for: a release of Keras may ask for other files than we know.
+
+    Args:
+        url: Where Keras has it from.
+        checksum: What Keras expects, if it knows one.
+
+    Raises:
+        InputError: If the manifest lacks the file or has another checksum for it.
+    """
+    remedy = (
+        'Run: pip install "keras~=3.15.0", with which the manifest agrees, or download the file and give its path as '
+        "weights"
+    )
+    entry = next((entry for entry in KERAS_FILES if entry.source == Download(url=url)), None)
+    if entry is None:
+        raise InputError(f"Keras {keras.__version__} asks for {url}, which the manifest of weights lacks. {remedy}")
+    known = entry.sha256 or entry.md5
+    if known and checksum and checksum != known:
+        raise InputError(
+            f"Keras {keras.__version__} asks for {url} with the checksum {checksum}; the manifest of weights has "
+            f"{known}. {remedy}"
+        )
+    return entry
 
 
 def load_weights(network: keras.Model, path: Path) -> None:

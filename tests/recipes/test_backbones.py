@@ -65,7 +65,7 @@ def test_importing_the_table_does_not_import_tensorflow():
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
-        ("mobilenet_v2", "MobileNetV2"),
+        ("MobilNetV2", "MobileNetV2"),
         ("resnet-50", "ResNet50"),
         ("EfficientNetLite0", "efficientnet_lite0"),
         ("NasNetMobil", "NASNetMobile"),

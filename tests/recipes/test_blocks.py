@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import zoo
 from recipes.parts.backbones import find, names
-from recipes.parts.blocks import Block, Graph, group_layers, select, weighted_layers
+from recipes.parts.blocks import Block, group_layers, select
 from zoo.errors import InputError
+from zoo.graph import Graph
 
 
 def lettered(*depths):
@@ -26,6 +27,12 @@ def numbered(pattern, *depths, first=1):
 # The smallest network of each family, by the depths of its stages in the literature; the others are slow tests.
 EXPECTED_NAMES = {
     "efficientnet_lite0": ["stem", *numbered("stage{}_block{}", 1, 2, 2, 3, 3, 4, 1), "head_conv", "head"],
+    "test_lenet": ["stage1_block1", "stage2_block1", "head"],
+    "test_vgg": ["stage1_block1", "stage2_block1", "head"],
+    "test_separable_vgg": ["stem", "stage1_block1", "stage2_block1", "head"],
+    "test_resnet": ["stem", "stage1_block1", "stage2_block1", "head"],
+    "mobilenet_v1_0.25": ["stem", *numbered("stage{}_block{}", 1, 2, 2, 6, 2), "head"],
+    "mobilenet_v2_0.35": ["stem", *numbered("stage{}_block{}", 1, 2, 3, 4, 3, 3, 1), "head_conv", "head"],
     "EfficientNetB0": ["stem", *lettered(1, 2, 2, 3, 3, 4, 1), "top", "head"],
     "EfficientNetV2B0": ["stem", *lettered(1, 2, 2, 3, 5, 8), "top", "head"],
     "EfficientNetV2S": ["stem", *lettered(2, 4, 4, 6, 9, 15), "top", "head"],
@@ -111,7 +118,7 @@ def check(model, blocks):
     ]
     assert len(layers) == len(set(layers))
     assert set(layers) == set(inside)
-    weighted = set(weighted_layers(model))
+    weighted = {layer.name for layer in model.layers if layer.weights}
     assert all(weighted & set(block.layers) for block in blocks)
     names = [block.name for block in blocks]
     assert len(names) == len(set(names))

@@ -16,6 +16,7 @@ from recipes.parts.backbones import find
 from recipes.parts.classifier import build_classifier, preprocess
 from recipes.parts.keras_weights import load_weights
 from zoo.errors import InputError
+from zoo.weights.manifest import find_keras_file
 
 MOBILENET_V2_96 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
 
@@ -124,7 +125,7 @@ def test_classifier_computes_what_the_stock_network_computes(name, source, tmp_p
     size = find(name).smallest_size
     network = stock(name, size)
     path = save(network, tmp_path / ("published.h5" if source == "imagenet" else source))
-    monkeypatch.setattr(keras_weights, "fetch", lambda url, **_: path)
+    monkeypatch.setattr(keras_weights, "fetch", lambda entry, **_: path)
     weights = "imagenet" if source == "imagenet" else str(path)
     model = build_classifier(name, image_size=size, num_classes=3, weights=weights).model
 
@@ -279,7 +280,7 @@ def test_efficientnet_files_given_by_path_divide_by_the_deviation(efficientnet, 
     load_weights(efficientnet, path)
     np.testing.assert_allclose(normalised(efficientnet), (pixels(32) / 255 - mean) / deviation, atol=1e-4)
     # What Keras makes of it by name ...
-    monkeypatch.setattr(keras_weights, "fetch", lambda url, **_: path)
+    monkeypatch.setattr(keras_weights, "fetch", lambda entry, **_: path)
     by_name = build_classifier("EfficientNetB0", image_size=32, num_classes=3, weights="imagenet").model
     np.testing.assert_allclose(normalised(by_name), normalised(efficientnet), atol=1e-4)
     # ... serves as weights, and so does what was corrected before.
@@ -335,25 +336,39 @@ def test_imagenet_weights_have_the_checksum_that_keras_knows(tmp_path, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in dir(keras.applications) if name[0].isupper()])
-def test_every_constructor_asks_for_its_file_by_a_checksum(name, monkeypatch):
+def test_every_network_gets_the_file_that_the_manifest_has_for_it(name, monkeypatch):
     asked = []
 
     class Stop(Exception):
         pass
 
-    def fetch(url, *, file_name, sha256=None, md5=None, progress=None):
-        asked.append((url, file_name, sha256, md5))
+    def fetch(entry, *, progress=None):
+        asked.append(entry)
         raise Stop
 
     monkeypatch.setattr(keras_weights, "fetch", fetch)
+    size = find(name).smallest_size
     with pytest.raises(Stop):
-        build_classifier(name, image_size=find(name).smallest_size, num_classes=2, weights="imagenet")
-    ((url, file_name, sha256, md5),) = asked
-    assert url.startswith("https://storage.googleapis.com/")
-    assert url.endswith(".h5")
-    assert file_name.endswith(".h5")
-    # The day Keras knows a checksum of these two as well, `checked_downloads` wants another docstring.
-    assert bool(sha256 or md5) == (name not in {"MobileNet", "MobileNetV2"})
+        build_classifier(name, image_size=size, num_classes=2, weights="imagenet")
+    assert asked == [find_keras_file(name, include_top=False, image_size=size)]
+
+
+@pytest.mark.parametrize(
+    ("file", "checksum", "message"),
+    [
+        # Keras would ask for it, but nobody published it.
+        ("mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.4_96.h5", None, "which the manifest .* lacks"),
+        ("vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5", "f" * 32, "checksum f{32}; .* has 64373286793e3c8b2"),
+    ],
+)
+def test_files_that_the_manifest_does_not_know_are_refused(file, checksum, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    url = f"https://storage.googleapis.com/tensorflow/keras-applications/{file}"
+    with pytest.raises(InputError, match=message) as caught, keras_weights.checked_downloads():
+        keras_weights.file_utils.get_file(url.rpartition("/")[2], url, file_hash=checksum)
+    assert url in str(caught.value)
+    assert "pip install" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_keras_that_downloads_by_other_means_is_noticed():

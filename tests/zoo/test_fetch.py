@@ -1,5 +1,6 @@
 """Downloads, from a server on this machine and from a folder, when all goes well and when it does not."""
 
+import dataclasses
 import errno
 import hashlib
 import http.server
@@ -20,6 +21,8 @@ import pytest
 from zoo import InputError
 from zoo.weights import fetch as fetch_module
 from zoo.weights.fetch import fetch, zoo_home
+from zoo.weights.manifest import WEIGHTS, Download, WeightFile, find_keras_file
+from zoo.weights.packages import locate_package_file
 
 CONTENT = bytes(range(256)) * 20_000  # more than the blocks that are read at a time
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -92,9 +95,15 @@ def files(home: Path) -> list[str]:
     return sorted(path.name for path in (home / "weights").iterdir())
 
 
+def net(url: str = URL, *, sha256: str | None = None, md5: str | None = None) -> WeightFile:
+    """What a manifest would say of a file at that address, with or without a checksum."""
+    mobilenet = find_keras_file("MobileNet", include_top=True)
+    return dataclasses.replace(mobilenet, source=Download(url=url), sha256=sha256, md5=md5)
+
+
 def error_of(**arguments: Any) -> str:
     with pytest.raises(InputError) as error:
-        fetch(URL, file_name="net.h5", **arguments)
+        fetch(net(**arguments))
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -110,7 +119,7 @@ def test_downloads_once_and_verifies(
     checksums: dict[str, str],
     kind: str | None,
 ) -> None:
-    path = fetch(URL, file_name="net.h5", **checksums)
+    path = fetch(net(**checksums))
     assert path == home / "weights" / "net.h5"
     assert path.read_bytes() == CONTENT
     printed = capsys.readouterr()
@@ -118,7 +127,7 @@ def test_downloads_once_and_verifies(
     assert (SHA256 in printed.err) == (kind == "first-use")
     if kind:
         assert (record(home)["checksum"], record(home)["sha256"]) == (kind, SHA256)
-    assert fetch(URL, file_name="net.h5", **checksums) == path
+    assert fetch(net(**checksums)) == path
     assert server.requests == ["/mirror/models/net.h5"]
     assert files(home) == (["net.h5", "net.h5.json"] if kind else ["net.h5"])
     assert capsys.readouterr().err == ""
@@ -126,7 +135,7 @@ def test_downloads_once_and_verifies(
 
 @pytest.mark.parametrize("checksums", [{"sha256": SHA256}, {"md5": MD5}, {}])
 def test_every_use_verifies(server: Server, home: Path, checksums: dict[str, str]) -> None:
-    path = fetch(URL, file_name="net.h5", **checksums)
+    path = fetch(net(**checksums))
     path.write_bytes(CONTENT[:-1] + b"x")
     found = hashlib.sha256(CONTENT[:-1] + b"x").hexdigest()
     message = error_of(**checksums)
@@ -136,7 +145,7 @@ def test_every_use_verifies(server: Server, home: Path, checksums: dict[str, str
     )
     assert ("net.h5.json" in message) == ("sha256" not in checksums)
     path.unlink()
-    assert fetch(URL, file_name="net.h5", **checksums).read_bytes() == CONTENT
+    assert fetch(net(**checksums)).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("checksums", [{"sha256": SHA256}, {"md5": MD5}])
@@ -150,7 +159,7 @@ def test_a_wrong_download_is_not_kept(server: Server, home: Path, checksums: dic
 
 
 def test_another_file_than_at_first_use_is_not_kept(server: Server, home: Path) -> None:
-    path = fetch(URL, file_name="net.h5")
+    path = fetch(net())
     path.unlink()
     server.content = CONTENT[:-1] + b"x"
     message = error_of()
@@ -160,11 +169,11 @@ def test_another_file_than_at_first_use_is_not_kept(server: Server, home: Path) 
 
 
 def test_news_from_the_publisher_are_compared_with_the_first_copy(server: Server, home: Path) -> None:
-    path = fetch(URL, file_name="net.h5")
+    path = fetch(net())
     assert record(home)["checksum"] == "first-use"
     other = hashlib.md5(b"other").hexdigest()
     assert f"its MD5 is {MD5}, expected {other}" in error_of(md5=other)
-    assert fetch(URL, file_name="net.h5", md5=MD5) == path
+    assert fetch(net(md5=MD5)) == path
     assert record(home)["checksum"] == "published"
 
 
@@ -176,19 +185,19 @@ def test_a_download_that_ends_early_is_not_kept(server: Server, home: Path, sent
     assert f"or put the file at {home}/weights/net.h5 yourself" in message
     assert files(home) == []
     server.content = CONTENT
-    assert fetch(URL, file_name="net.h5").read_bytes() == CONTENT
+    assert fetch(net()).read_bytes() == CONTENT
 
 
 def test_a_server_that_does_not_say_how_much(server: Server, home: Path) -> None:
     server.claimed_length = None
     seen: list[tuple[int, int | None]] = []
-    fetch(URL, file_name="net.h5", sha256=SHA256, progress=lambda *state: seen.append(state))
+    fetch(net(sha256=SHA256), progress=lambda *state: seen.append(state))
     assert seen[-1] == (len(CONTENT), None)
 
 
 def test_progress_is_reported(server: Server, home: Path) -> None:
     seen: list[tuple[int, int | None]] = []
-    fetch(URL, file_name="net.h5", progress=lambda *state: seen.append(state))
+    fetch(net(), progress=lambda *state: seen.append(state))
     assert len(seen) > 1
     assert seen == sorted(seen)
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -198,7 +207,7 @@ def test_a_bar_on_a_terminal(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    fetch(URL, file_name="net.h5", sha256=SHA256)
+    fetch(net(sha256=SHA256))
     assert "net.h5" in capsys.readouterr().err
 
 
@@ -209,7 +218,7 @@ def test_an_interrupted_download_leaves_nothing(server: Server, home: Path, inte
         raise interruption
 
     with pytest.raises(interruption):
-        fetch(URL, file_name="net.h5", progress=interrupt)
+        fetch(net(), progress=interrupt)
     assert files(home) == []
 
 
@@ -236,27 +245,29 @@ def test_offline_names_the_file_the_address_and_the_place(
         f"net.h5 is not here, and ZOO_OFFLINE forbids to download it from {URL}. "
         f"Unset ZOO_OFFLINE, or put the file at {path} yourself."
     )
+    assert error_of(md5=MD5).startswith(f"net.h5 (MD5 {MD5}) is not here, ")
+    assert error_of(sha256=SHA256).startswith(f"net.h5 (SHA-256 {SHA256}) is not here, ")
     assert server.requests == []
     # What is there is used, also if the user put it there.
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert fetch(URL, file_name="net.h5", md5=MD5) == path
+    assert fetch(net(md5=MD5)) == path
     assert record(home)["checksum"] == "published"
 
 
 @pytest.mark.parametrize("value", ["", "0"])
 def test_offline_can_be_switched_off(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("ZOO_OFFLINE", value)
-    assert fetch(URL, file_name="net.h5").exists()
+    assert fetch(net()).exists()
 
 
 def test_a_folder_as_mirror(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mirror" / "models").mkdir(parents=True)
     (tmp_path / "mirror" / "models" / "net.h5").write_bytes(CONTENT)
     monkeypatch.setenv("ZOO_MIRROR", (tmp_path / "mirror").as_uri())
-    assert fetch(URL, file_name="net.h5", sha256=SHA256).read_bytes() == CONTENT
+    assert fetch(net(sha256=SHA256)).read_bytes() == CONTENT
     with pytest.raises(InputError, match=r"could not be downloaded from file://"):
-        fetch("https://storage.example/models/other.h5", file_name="other.h5")
+        fetch(net("https://storage.example/models/other.h5"))
 
 
 @pytest.mark.parametrize("mirror", ["ftp://mirror.example", "/srv/mirror", "mirror.example"])
@@ -268,7 +279,7 @@ def test_other_mirrors_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("url", ["http://storage.example/net.h5", "file:///etc/passwd", "net.h5"])
 def test_only_https_without_a_mirror(home: Path, url: str) -> None:
     with pytest.raises(InputError, match=r"over https only\. Received: "):
-        fetch(url, file_name="net.h5")
+        fetch(net(url))
 
 
 def test_https_is_not_given_up_for_a_redirect() -> None:
@@ -288,7 +299,7 @@ def test_a_redirect_from_a_mirror_to_a_local_file_is_refused(server: Server, hom
 
 
 def test_a_damaged_record_is_reported(server: Server, home: Path) -> None:
-    path = fetch(URL, file_name="net.h5")
+    path = fetch(net())
     for text in ("{", "[]", "{}"):
         Path(f"{path}.json").write_text(text)
         assert error_of() == f"{path}.json is damaged. Delete it, and the checksum is recorded anew."
@@ -307,7 +318,7 @@ def test_a_home_that_cannot_be_made(server: Server, home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["net.h5", "net.h5.json"])
 def test_a_file_that_cannot_be_read(server: Server, home: Path, name: str) -> None:
-    fetch(URL, file_name="net.h5")
+    fetch(net())
     (home / "weights" / name).unlink()
     (home / "weights" / name).mkdir()
     check_refused_by_the_disk(error_of(), home, f"Is a directory: '{home}/weights/{name}'")
@@ -349,10 +360,17 @@ def test_home_is_in_the_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch,
 
 def test_processes_that_download_at_once_do_not_disturb_each_other(server: Server, home: Path) -> None:
     server.meeting = threading.Barrier(2)  # nobody is served before both have asked
-    program = f"from zoo.weights.fetch import fetch; fetch({URL!r}, file_name='net.h5')"
+    program = f"from zoo.weights.fetch import *; from zoo.weights.manifest import *; fetch({net()!r})"
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
     assert len(server.requests) == 2
     assert files(home) == ["net.h5", "net.h5.json"]
     assert (home / "weights" / "net.h5").read_bytes() == CONTENT
     assert record(home)["sha256"] == SHA256
+
+
+def test_files_of_packages_are_not_downloaded(server: Server, home: Path) -> None:
+    assert fetch(WEIGHTS[0]) == locate_package_file(WEIGHTS[0])
+    assert server.requests == []
+    with pytest.raises(TypeError, match=r"net\.h5 is in no package"):
+        locate_package_file(net())

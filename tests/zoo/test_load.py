@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from zoo import InputError, ModelSpec, build_model
+from zoo import HeadSpec, InputError, ModelSpec, build_model
 from zoo.weights import load
 
 SHAPE = (16, 16, 3)
@@ -130,8 +130,10 @@ def test_the_first_tensor_that_does_not_fit_is_named_with_both_shapes(
         f"{path} does not fit tiny: stage2_block1_project_conv/kernel has the shape (1, 1, 8, 6) "
         "in the file, (1, 1, 8, 7) in the model."
     )
-    with pytest.raises(InputError, match=r"stem_conv/kernel has the shape \(3, 3, 3, 4\) in the file, \(3, 3, 1, 4"):
-        build_model(tiny_spec, input_shape=(16, 16, 1), num_classes=5, weights=path)
+    # The first kernel may have other input channels, but it is not of any shape.
+    stem = dataclasses.replace(tiny_spec.stem, kernel_size=5)
+    with pytest.raises(InputError, match=r"stem_conv/kernel has the shape \(3, 3, 3, 4\) in the file, \(5, 5, 1, 4"):
+        build_model(dataclasses.replace(tiny_spec, stem=stem), input_shape=(16, 16, 1), num_classes=5, weights=path)
 
 
 def test_missing_and_surplus_layers_are_named(trained: keras.Model, tiny_spec: ModelSpec, tmp_path: Path) -> None:
@@ -333,3 +335,61 @@ def test_a_family_without_torch_checkpoints_takes_none(tiny_spec: ModelSpec, tmp
     spec = dataclasses.replace(tiny_spec, family="other")
     with pytest.raises(InputError, match=r"must be a file \.keras, \.weights\.h5 or \.h5\. Received: "):
         build_model(spec, input_shape=SHAPE, num_classes=5, weights=tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_what_a_change_leaves_is_listed(trained: keras.Model, tiny_spec: ModelSpec, tmp_path: Path, name: str) -> None:
+    path = save(trained, tmp_path / name)
+    report = build_model(tiny_spec, input_shape=SHAPE, num_classes=5, weights=path).load_report
+    assert (report.path, len(report.loaded), report.kept, report.unused) == (path, len(trained.weights), (), ())
+
+    model = build_model(
+        tiny_spec, input_shape=(16, 16, 1), num_classes=5, pool="gem", head_pool="avg_max", weights=path
+    )
+    report = model.load_report
+    assert report.kept == (
+        "stem_conv/kernel: the shape (3, 3, 3, 4) in the file, (3, 3, 1, 4) in the model",
+        "stage2_pool/p: the file has no layer stage2_pool",
+        "head_logits/kernel: the shape (8, 5) in the file, (16, 5) in the model",
+    )
+    assert len(report.loaded) == len(trained.weights) - 2
+    assert "head_logits/bias" in report.loaded
+    np.testing.assert_array_equal(model.get_layer("head_logits").bias, trained.get_layer("head_logits").bias)
+    for line in report.kept:
+        assert f"Not loaded: {line}" in str(report)
+
+    head = HeadSpec(name="pool", hidden=(3,))
+    report = build_model(
+        dataclasses.replace(tiny_spec, head=head), input_shape=SHAPE, num_classes=5, weights=path
+    ).load_report
+    assert report.unused == ("head_conv", "head_norm")
+    assert "Not used: head_norm" in str(report)
+
+
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_learned_pools_are_loaded_but_not_into_another_kind(tiny_spec: ModelSpec, tmp_path: Path, name: str) -> None:
+    model = build_model(tiny_spec, input_shape=SHAPE, num_classes=5, pool="mixed", head_pool="gem")
+    model.get_layer("stage2_pool").alpha.assign(0.25)
+    model.get_layer("head_pool").exponent.assign(4.0)
+    path = save(model, tmp_path / name)
+    again = build_model(tiny_spec, input_shape=SHAPE, num_classes=5, pool="mixed", head_pool="gem", weights=path)
+    assert again.load_report.kept == ()
+    assert float(again.get_layer("stage2_pool").alpha) == 0.25
+    assert float(again.get_layer("head_pool").exponent) == 4.0
+    # Both have one number, but an exponent of 0.25 is none.
+    other = build_model(tiny_spec, input_shape=SHAPE, num_classes=5, pool="gem", head_pool="avg", weights=path)
+    assert other.load_report.kept == ("stage2_pool/p: stage2_pool is another kind of layer in the file",)
+    assert float(other.get_layer("stage2_pool").exponent) == 3.0
+
+
+def test_a_refused_file_changes_nothing(trained: keras.Model, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    path = save(trained, tmp_path / "model.weights.h5")
+    deeper = dataclasses.replace(
+        tiny_spec, stages=(tiny_spec.stages[0], dataclasses.replace(tiny_spec.stages[1], depth=3))
+    )
+    model = build_model(deeper, input_shape=SHAPE, num_classes=5)
+    before = model.get_weights()
+    with pytest.raises(InputError, match="no weights for the layer stage2_block3_expand_conv"):
+        load.load_weights(model, deeper, path)
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo import MODELS, InputError
-from zoo.weights.manifest import WEIGHTS, PackageFile, WeightFile, find_weights, weight_files
+from zoo.weights.manifest import KERAS_FILES, WEIGHTS, PackageFile, WeightFile, find_weights, weight_files
 from zoo.weights.packages import locate_package_file
 
 
@@ -19,15 +19,29 @@ def test_entries_agree_with_their_models(entry: WeightFile) -> None:
     assert find_weights(spec.name, entry.name) is entry
     assert entry.value_range == spec.preprocessing.value_range
     assert entry.image_size == spec.image_size
-    assert 0.5 < entry.top1 < 1
-    assert len(bytes.fromhex(entry.sha256)) == 32
-    assert entry.checksum in {"published", "first-use"}
-    assert entry.origin.startswith("https://")
-    assert entry.licence
+    assert entry.num_classes == 1000
+    assert entry.sha256
+
+
+@pytest.mark.parametrize("entry", [*WEIGHTS, *KERAS_FILES], ids=lambda entry: entry.file_name)
+def test_every_fact_has_a_source(entry: WeightFile) -> None:
+    assert entry.name == "imagenet"
+    assert entry.licence in {"Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0"}
+    for address in (entry.origin, entry.licence_source, entry.top1_source):
+        assert address.startswith("https://")
+    assert entry.num_classes in {1000, None}
+    assert entry.top1 is None or 0.5 < entry.top1 < 0.9
+    assert entry.value_range[0] < entry.value_range[1]
+    assert entry.preprocessing
+    assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
+    assert entry.md5 is None or len(bytes.fromhex(entry.md5)) == 16
+    assert entry.checksum == ("published" if entry.sha256 or entry.md5 else "first-use")
 
 
 def test_names_are_unique() -> None:
     assert len({(entry.model, entry.name) for entry in WEIGHTS}) == len(WEIGHTS)
+    # Under its name a download is kept.
+    assert len({entry.file_name for entry in KERAS_FILES}) == len(KERAS_FILES)
 
 
 def test_a_model_without_weights() -> None:

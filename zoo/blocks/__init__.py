@@ -9,10 +9,18 @@ a `StageSpec` gives in its `arguments`. Register your own with `@BLOCKS.register
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from zoo.blocks.convolution import conv_norm_activation
 from zoo.blocks.inverted_residual import inverted_residual
+from zoo.blocks.residual import residual
+from zoo.blocks.separable import separable
+from zoo.blocks.vgg import vgg
 from zoo.registry import Registry
 
 Block: TypeAlias = Callable[..., Any]
 
 BLOCKS: Registry[Block] = Registry("block")
+BLOCKS.add("conv_norm_activation", conv_norm_activation)
+BLOCKS.add("vgg", vgg)
+BLOCKS.add("separable", separable)
 BLOCKS.add("inverted_residual", inverted_residual)
+BLOCKS.add("residual", residual)

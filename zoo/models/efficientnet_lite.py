@@ -11,7 +11,8 @@ Reference:
 
 import math
 
-from zoo.spec import HeadSpec, ModelSpec, PreprocessingSpec, StageSpec, StemSpec, StyleSpec
+from zoo.spec import HeadSpec, ModelSpec, PreprocessingSpec, ScalingSpec, StageSpec, StemSpec, StyleSpec
+from zoo.vary import round_filters
 
 # The stages of EfficientNet-B0: (filters, depth, strides, kernel size, expansion).
 _BASE_STAGES = (
@@ -23,6 +24,7 @@ _BASE_STAGES = (
     (192, 4, 2, 5, 6),
     (320, 1, 1, 3, 6),
 )
+_DIVISOR = 8
 
 
 def efficientnet_lite(
@@ -46,7 +48,7 @@ def efficientnet_lite(
     stages = tuple(
         StageSpec(
             block="inverted_residual",
-            filters=_round_filters(filters * width_multiplier),
+            filters=round_filters(filters * width_multiplier, _DIVISOR),
             depth=depth if index in (first, last) else math.ceil(depth * depth_multiplier),
             strides=strides,
             arguments={"kernel_size": kernel_size, "expansion": expansion},
@@ -62,13 +64,8 @@ def efficientnet_lite(
         stem=StemSpec(filters=32),
         stages=stages,
         head=HeadSpec(filters=1280, dropout=dropout),
+        scaling=ScalingSpec(divisor=_DIVISOR, stem=False),
     )
-
-
-def _round_filters(filters: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `filters`, unless that takes more than a tenth away."""
-    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * filters else rounded + divisor
 
 
 SPECS = (

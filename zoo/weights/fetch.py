@@ -1,4 +1,4 @@
-"""Files that are downloaded once, kept under `ZOO_HOME`, and verified at every use.
+"""Get a file of weights: from its package, or downloaded once, kept under `ZOO_HOME`, and verified at every use.
 
 Three environment variables have a say:
 
@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 
 from zoo.errors import InputError
 from zoo.weights.checksum import md5_of, sha256_of
+from zoo.weights.packages import locate_package_file
+from zoo.weights.weight_file import Download, WeightFile
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 
@@ -37,26 +39,16 @@ def zoo_home() -> Path:
     return Path(os.environ.get("ZOO_HOME") or "~/.cache/keras-model-zoo").expanduser()
 
 
-def fetch(
-    url: str,
-    *,
-    file_name: str,
-    sha256: str | None = None,
-    md5: str | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Return the path of a file under `ZOO_HOME`, downloaded if it is not there, and verified in any case.
+def fetch(entry: WeightFile, *, progress: Progress | None = None) -> Path:
+    """Return the path of a file of the manifest, downloaded if it is not there, and verified in any case.
 
-    If the publisher gives no SHA-256, the one of the first copy is kept in `{file_name}.json` beside the
-    file, and every later copy must have it. The record says how far that can be trusted: `published` if that
-    first copy had the publisher's MD5, `first-use` if there was nothing to compare it with; the SHA-256 is
-    then printed.
+    If the publisher of a download gives no SHA-256, the one of the first copy is kept in `{file_name}.json`
+    beside the file, and every later copy must have it. The record says how far that can be trusted: `published`
+    if that first copy had the publisher's MD5, `first-use` if there was nothing to compare it with; the SHA-256
+    is then printed.
 
     Args:
-        url: Where the publisher has it; `https`.
-        file_name: Name under which it is kept.
-        sha256: The publisher's SHA-256, hexadecimal, if there is one.
-        md5: The publisher's MD5, hexadecimal, if there is nothing better.
+        entry: What the manifest says of the file.
         progress: Called with the bytes read so far and their total, if known. By default a bar is shown if
             the error stream is a terminal.
 
@@ -68,18 +60,17 @@ def fetch(
 
     Example:
         ```python
-        path = fetch(
-            "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/mobilenet_1_0_224_tf.h5",
-            file_name="mobilenet_1_0_224_tf.h5",
-        )
+        path = fetch(find_keras_file("MobileNet", include_top=True))
         ```
     """
-    path = zoo_home() / "weights" / file_name
+    if not isinstance(entry.source, Download):
+        return locate_package_file(entry)
+    path = zoo_home() / "weights" / entry.file_name
     try:
         if path.exists():
-            _verify(path, path, url, sha256, md5)
+            _verify(path, path, entry.source.url, entry)
         else:
-            _download(url, path, sha256, md5, progress)
+            _download(entry, entry.source.url, path, progress)
     except OSError as error:  # of this machine: those of the network are told by `_download`
         raise InputError(
             f"{path} cannot be read or written: {error}. Set ZOO_HOME to a folder that can, with room for the file."
@@ -87,12 +78,13 @@ def fetch(
     return path
 
 
-def _download(url: str, path: Path, sha256: str | None, md5: str | None, progress: Progress | None) -> None:
+def _download(entry: WeightFile, url: str, path: Path, progress: Progress | None) -> None:
     """Download beside the final place, verify, then rename: the final name never holds part of a file."""
     by_hand = f"or put the file at {path} yourself"
     if os.environ.get("ZOO_OFFLINE", "0") not in {"", "0"}:
         raise InputError(
-            f"{path.name} is not here, and ZOO_OFFLINE forbids to download it from {url}. Unset ZOO_OFFLINE, {by_hand}."
+            f"{path.name}{_published(entry)} is not here, and ZOO_OFFLINE forbids to download it from {url}. "
+            f"Unset ZOO_OFFLINE, {by_hand}."
         )
     address = _address(url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,14 +95,22 @@ def _download(url: str, path: Path, sha256: str | None, md5: str | None, progres
             for block, total in _blocks(address):
                 file.write(block)
                 report(file.tell(), total)
-        _verify(part, path, address, sha256, md5)
+        _verify(part, path, address, entry)
         part.replace(path)
     except _DownloadError as error:
         raise InputError(
-            f"{path.name} could not be downloaded from {address}: {error}. Try again, set ZOO_MIRROR, {by_hand}."
+            f"{path.name}{_published(entry)} could not be downloaded from {address}: {error}. "
+            f"Try again, set ZOO_MIRROR, {by_hand}."
         ) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def _published(entry: WeightFile) -> str:
+    """The publisher's checksum in brackets, so that a file from elsewhere can be compared with it."""
+    if entry.sha256:
+        return f" (SHA-256 {entry.sha256})"
+    return f" (MD5 {entry.md5})" if entry.md5 else ""
 
 
 class _DownloadError(Exception):
@@ -178,26 +178,25 @@ def _shown(file_name: str, progress: Progress | None) -> Iterator[Progress]:
             yield lambda received, total: bar.update(task, completed=received, total=total)
 
 
-def _verify(file: Path, path: Path, source: str, sha256: str | None, md5: str | None) -> None:
+def _verify(file: Path, path: Path, source: str, entry: WeightFile) -> None:
     """Compare a file with the publisher's SHA-256, or with the recorded one; record that of the first copy.
 
     Args:
         file: What to verify: the stored file, or a download that is to become it.
         path: The stored file.
         source: Where the file came from or comes from, for messages.
-        sha256: The publisher's SHA-256.
-        md5: The publisher's MD5.
+        entry: What the manifest says of the file.
     """
     record_path = path.with_name(f"{path.name}.json")
-    expected = sha256 or _recorded_sha256(record_path, md5)
+    expected = entry.sha256 or _recorded_sha256(record_path, entry.md5)
     found = sha256_of(file)
     if expected is None:
-        if md5 and (found_md5 := md5_of(file)) != md5:
-            raise _mismatch("MD5", found_md5, md5, file, path, source)
-        _record_sha256(record_path, found, md5, source)
+        if entry.md5 and (found_md5 := md5_of(file)) != entry.md5:
+            raise _mismatch("MD5", found_md5, entry.md5, file, path, source)
+        _record_sha256(record_path, found, entry, source)
     elif found != expected:
         error = _mismatch("SHA-256", found, expected, file, path, source)
-        if not sha256:
+        if not entry.sha256:
             error = InputError(f"{error} If you trust the new file, delete {record_path}.")
         raise error
 
@@ -222,13 +221,12 @@ def _recorded_sha256(record_path: Path, md5: str | None) -> str | None:
     return None if md5 and md5 != recorded_md5 else str(sha256)
 
 
-def _record_sha256(record_path: Path, sha256: str, md5: str | None, source: str) -> None:
-    checksum = "published" if md5 else "first-use"
-    record = {"checksum": checksum, "sha256": sha256, "md5": md5, "source": source}
+def _record_sha256(record_path: Path, sha256: str, entry: WeightFile, source: str) -> None:
+    record = {"checksum": entry.checksum, "sha256": sha256, "md5": entry.md5, "source": source}
     part = record_path.with_name(f"{record_path.name}.{uuid.uuid4().hex}.part")
     part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     part.replace(record_path)
-    if not md5:
+    if entry.checksum == "first-use":
         print(
             f"{record_path.stem}: its publisher gives no checksum. The SHA-256 of this copy is {sha256}; "
             f"it is kept as first-use in {record_path} and expected from now on.",

@@ -6,10 +6,12 @@ a `.keras` file, and from the older `.h5` files of whole models or of weights.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -18,13 +20,32 @@ from zoo.errors import InputError
 _ARCHIVE_MEMBER = "model.weights.h5"
 
 
+class StoredLayers(dict[str, list[h5py.Dataset]]):
+    """For each layer that has weights, its arrays in the order of the layer's weights.
+
+    Args:
+        in_order: Whether the layers stand in the order of the network; in newer files they are sorted by name.
+    """
+
+    def __init__(self, *, in_order: bool) -> None:
+        super().__init__()
+        self.in_order = in_order
+        self.kinds: dict[str, str] = {}
+        """For each layer its class, in newer files, or the names of its variables, in older ones."""
+
+    def has_kind_of(self, layer: Any) -> bool:
+        """Whether the layer of this name is, as far as the file tells, of the same class as `layer`."""
+        variables = " ".join(variable.name for variable in layer.weights)
+        return self.kinds.get(layer.name) in {type(layer).__name__.lower(), variables}
+
+
 @contextmanager
-def open_keras_file(path: Path) -> Iterator[dict[str, list[h5py.Dataset]]]:
+def open_keras_file(path: Path) -> Iterator[StoredLayers]:
     """Open a `.keras`, `.weights.h5` or `.h5` file.
 
     Yields:
-        For each layer that has weights, its arrays in the order of the layer's weights. They are read from
-        the file when they are indexed, and can be until the context ends.
+        The arrays of each layer. They are read from the file when they are indexed, and can be until the
+        context ends.
 
     Raises:
         InputError: If the file is damaged or holds no weights by layer name.
@@ -51,28 +72,30 @@ def _unpack(path: Path) -> bytes:
         return archive.read(_ARCHIVE_MEMBER)
 
 
-def _layers(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
+def _layers(file: h5py.File) -> StoredLayers:
     root = _group(file, "model_weights") if "model_weights" in file else file
     if "layer_names" in root.attrs:
         return _legacy_layers(root)
-    layers = {}
+    layers = StoredLayers(in_order=False)
     groups = _group(root, "layers")
     for key in groups:
         # The group is called after the layer's class; the layer's own name stands beside its variables.
         group = _group(groups, key)
         if "vars" in group and len(variables := _group(group, "vars")):
-            arrays = [_dataset(variables, str(index)) for index in range(len(variables))]
-            layers[_text(variables.attrs["name"])] = arrays
+            name = _text(variables.attrs["name"])
+            layers[name] = [_dataset(variables, str(index)) for index in range(len(variables))]
+            layers.kinds[name] = re.sub(r"_\d+$", "", key).replace("_", "")
     return layers
 
 
-def _legacy_layers(root: h5py.Group) -> dict[str, list[h5py.Dataset]]:
-    layers = {}
+def _legacy_layers(root: h5py.Group) -> StoredLayers:
+    layers = StoredLayers(in_order=True)
     for layer in map(_text, root.attrs["layer_names"]):
         group = _group(root, layer)
-        arrays = [_dataset(group, _text(name)) for name in group.attrs["weight_names"]]
-        if arrays:
-            layers[layer] = arrays
+        names = [_text(name) for name in group.attrs["weight_names"]]
+        if names:
+            layers[layer] = [_dataset(group, name) for name in names]
+            layers.kinds[layer] = " ".join(name.rpartition("/")[2].removesuffix(":0") for name in names)
     return layers
 
 

