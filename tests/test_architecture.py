@@ -45,7 +45,9 @@ def test_no_recipe_imports_another_and_parts_import_no_recipe():
         assert not scripts, f"{path.relative_to(ROOT)} imports the recipes {scripts}"
 
 
-@pytest.mark.parametrize("command", [[], ["finetune"], ["evaluate"], ["predict"], ["copy"]])
+@pytest.mark.parametrize(
+    "command", [[], ["finetune"], ["evaluate"], ["predict"], ["list"], ["describe"], ["compare"], ["copy"]]
+)
 def test_help_does_not_import_tensorflow(command):
     code = (
         "import sys\n"

@@ -166,7 +166,7 @@ def test_predict_answers_for_what_can_be_read_and_names_the_rest(smoke, tmp_path
 def test_a_folder_of_photos_twice_gives_the_same_weights_bit_for_bit(photos, tmp_path):
     """Two processes, augmentation, dropout, a copied script, and a configuration file that goes round."""
     assert main(["copy", "finetune", str(tmp_path / "mine.py")]) == 0
-    words = ["--data", f"folder:{photos}", "--image-size", "32", "--epochs", "2", "--strategy", "full"]
+    words = ["--data", f"folder:{photos}", "--image-size", "32", "--epochs", "1", "--strategy", "full"]
     changes = ["--horizontal-flip", "--class-weights", "--out", "first"]
     command = [sys.executable, "mine.py", *words, *changes]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
