@@ -164,7 +164,8 @@ def test_blocks_of_every_network_cover_all_layers_in_order(name, network):
         assert found == EXPECTED_NAMES[name]
     else:
         assert found[0] == smallest[0]
-        assert len(found) >= len(smallest)
+        # The models for tests are smaller than any of their family.
+        assert len(found) >= len(smallest) or name.startswith("test_")
     by_stride = group_layers(model)
     check(model, by_stride)
     # The names of a family agree with the graph: each boundary is one that a single tensor crosses.
