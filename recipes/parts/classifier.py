@@ -12,6 +12,7 @@ from recipes.parts.backbones import Backbone, Preprocessing, check_weights, find
 from recipes.parts.blocks import Block, group_layers
 from recipes.parts.keras_weights import checked_downloads, load_weights
 from zoo.errors import InputError
+from zoo.spec import as_pool
 from zoo.weights.fetch import Progress
 
 # Mean and standard deviation of ImageNet's pixels, 0 to 255, red, green, blue.
@@ -125,7 +126,15 @@ def preprocess(kind: Preprocessing, pixels: Any) -> Any:
 
 
 def _zoo_features(backbone: Backbone, image_size: int, weights: str) -> tuple[Any, Any]:
-    model = zoo.build_model(backbone.name, input_shape=(image_size, image_size, 3), num_classes=None, weights=weights)
+    # A flat head has a weight for every position of the last feature map: more than a few images can teach.
+    flat = as_pool(zoo.MODELS[backbone.name].head.pool).name == "flatten"
+    model = zoo.build_model(
+        backbone.name,
+        input_shape=(image_size, image_size, 3),
+        num_classes=None,
+        weights=weights,
+        head_pool="avg" if flat else None,
+    )
     return model.input, model.output
 
 

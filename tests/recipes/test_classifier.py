@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import zoo
 from recipes.parts import keras_weights
 from recipes.parts.backbones import find
 from recipes.parts.classifier import build_classifier, preprocess
@@ -221,6 +222,19 @@ def test_a_finished_classifier_serves_as_weights(classifier, tmp_path):
     second = build_classifier("MobileNetV2", image_size=40, num_classes=2, weights=str(path))
     for ours, theirs in zip(classifier.model.weights[:-2], second.model.weights[:-2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_flat_heads_of_zoo_models_are_averaged(tmp_path):
+    pretrained = zoo.build_model("test_vgg", input_shape=(32, 32, 3), num_classes=5)
+    flat = zoo.build_model("test_lenet", input_shape=(28, 28, 3), num_classes=5)
+    for model, channels in ((pretrained, 16), (flat, 8)):
+        model.save(tmp_path / "pretrained.keras")
+        classifier = build_classifier(
+            model.name, image_size=28, num_classes=3, weights=str(tmp_path / "pretrained.keras")
+        )
+        assert classifier.model.get_layer("head_pool").output.shape == (None, channels)
+        kernel = classifier.model.get_layer("stage1_block1_conv").kernel
+        np.testing.assert_array_equal(kernel, model.get_layer("stage1_block1_conv").kernel)
 
 
 def test_zoo_models_have_the_same_form():
