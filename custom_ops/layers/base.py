@@ -7,26 +7,12 @@ import keras
 
 from custom_ops.arguments import check_bool
 from custom_ops.dispatch import layer_call
+from custom_ops.registration import registrar
 from custom_ops.window import Window, make_window
 
 Tensor = Any
 Shape = tuple[int | None, ...]
-PACKAGE = "custom_ops"
-
-
-def register(cls: type) -> type:
-    """Registers a layer under `custom_ops>Name`, so that a saved model finds it.
-
-    Raises:
-        ValueError: if another class has that name. The same class once more is fine, as when a notebook cell
-            runs twice. Keras by itself would replace the old class silently.
-    """
-    name = f"{PACKAGE}>{cls.__name__}"
-    old = keras.saving.get_registered_object(name)
-    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"{name} is registered already, as {old.__module__}.{old.__qualname__}")
-    registered: type = keras.saving.register_keras_serializable(PACKAGE)(cls)
-    return registered
+register = registrar("custom_ops")
 
 
 class Layer(keras.layers.Layer):

@@ -9,7 +9,8 @@ import pytest
 from recipes.parts.backbones import FAMILIES, check_weights, find, names
 from zoo import list_models
 from zoo.errors import InputError
-from zoo.weights.manifest import find_weights
+from zoo.models import MODELS
+from zoo.weights.pretrained import find_pretrained
 
 KERAS_NAMES = sorted(name for family in FAMILIES for name in family.default_sizes)
 
@@ -124,7 +125,7 @@ def test_a_model_without_pretrained_weights_is_refused(name):
 
 
 def test_a_missing_or_damaged_package_of_weights_is_refused(tmp_path, monkeypatch):
-    entry = find_weights("efficientnet_lite2", "imagenet")
+    entry = find_pretrained(MODELS["efficientnet_lite2"], "imagenet")
     package, _, inner_path = entry.source.path.partition("/")
     backbone = find("efficientnet_lite2")
     # Whatever is installed where this runs.

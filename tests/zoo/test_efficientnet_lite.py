@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from zoo import build_model, list_models
-from zoo.weights.manifest import WEIGHTS, find_weights
+from zoo.weights.manifest import WEIGHTS
 from zoo.weights.packages import locate_package_file
 from zoo.weights.torch_checkpoint import read_torch_checkpoint
 
@@ -37,7 +37,7 @@ def lite0() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def checkpoint() -> dict[str, np.ndarray]:
-    return read_torch_checkpoint(locate_package_file(find_weights("efficientnet_lite0", "imagenet")))
+    return read_torch_checkpoint(locate_package_file(WEIGHTS[0]))
 
 
 def test_the_family_is_complete() -> None:
@@ -60,7 +60,7 @@ def test_layer_names(lite0: keras.Model) -> None:
 def test_normalisation_is_what_the_weights_were_trained_with(lite0: keras.Model) -> None:
     extremes = np.array([0, 255], "float32").reshape(1, 1, 2, 1)
     low, high = np.ravel(lite0.get_layer("preprocess")(extremes))
-    assert (low, high) == find_weights("efficientnet_lite0", "imagenet").value_range == (-127 / 128, 1.0)
+    assert (low, high) == WEIGHTS[0].value_range == (-127 / 128, 1.0)
 
 
 def test_stored_logits_of_a_synthetic_image(lite0: keras.Model) -> None:

@@ -8,10 +8,10 @@ import zoo
 
 def test_listing_models_does_not_import_tensorflow() -> None:
     program = (
-        "import sys, zoo, zoo.weights.manifest\n"
+        "import sys, zoo, zoo.weights.pretrained\n"
         "assert 'efficientnet_lite0' in zoo.list_models()\n"
         "assert zoo.MODELS['efficientnet_lite0'].image_size == 224\n"
-        "assert zoo.weights.manifest.weight_files('efficientnet_lite0')\n"
+        "assert zoo.weights.pretrained.find_pretrained(zoo.MODELS['vgg16'], 'imagenet')\n"
         "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,9 +8,6 @@ No checksum stands here that nobody computed from the file: each is the publishe
 entry is `first-use` (see `WeightFile.checksum`).
 """
 
-from zoo.errors import InputError
-from zoo.models import MODELS
-from zoo.registry import unknown_name
 from zoo.weights.keras_applications import KERAS_FILES as KERAS_FILES
 from zoo.weights.keras_applications import find_keras_file as find_keras_file
 from zoo.weights.weight_file import Download as Download
@@ -65,35 +62,3 @@ WEIGHTS: tuple[WeightFile, ...] = (
         top1=0.776,
     ),
 )
-
-
-def weight_files(model: str) -> tuple[WeightFile, ...]:
-    """Return the pretrained weights of a model, possibly none.
-
-    Args:
-        model: One of `zoo.list_models()`.
-    """
-    name = MODELS[model].name
-    return tuple(entry for entry in WEIGHTS if entry.model == name)
-
-
-def find_weights(model: str, name: str) -> WeightFile:
-    """Return the pretrained weights of that name for a model.
-
-    Args:
-        model: Name of the model; need not be registered, in which case it has none.
-        name: Name of the weights, such as `"imagenet"`.
-
-    Raises:
-        InputError: If there are none; the message says what there is.
-    """
-    entries = {entry.name: entry for entry in WEIGHTS if entry.model == model}
-    if name in entries:
-        return entries[name]
-    if not entries:
-        others = ", ".join(dict.fromkeys(entry.model for entry in WEIGHTS if entry.name == name)) or "none"
-        raise InputError(
-            f"There are no pretrained weights {name!r} for {model}. Models that have them: {others}. "
-            "`weights` may also be the path of a file."
-        )
-    raise unknown_name(f"pretrained weights for {model}:", name, entries)
