@@ -10,13 +10,12 @@ a folder with a model, its measures and a picture of both; `zoo evaluate` and `z
 The first command reached a test accuracy of 0.981 to 0.993 (--seed 0, 1 and 2) in 39 to 49 s on 2 shared CPU cores.
 """
 
-import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
@@ -25,15 +24,15 @@ from recipes.parts.backbones import Backbone, check_weights, find
 from recipes.parts.command_line import guarded, parse
 from recipes.parts.config_file import config_to_json
 from recipes.parts.defaults import choose_defaults
-from recipes.parts.display import Display, duration
+from recipes.parts.display import Display
 from recipes.parts.names import printable
 from recipes.parts.run_folder import (
     HISTORY,
-    complete_or_absent,
     new_run_folder,
     require_space,
     write_json,
 )
+from recipes.parts.settings import check_settings
 from recipes.parts.stages import STRATEGIES, Stage, change_stages, check_strategy, plan_stages
 from zoo.errors import InputError
 
@@ -43,8 +42,9 @@ class Config:
     """Everything that decides a run. Whatever is left at None is chosen from the data, and printed."""
 
     data: str = "digits"
-    """Where the images come from: `digits` (built in), `folder:PATH`, or `tfds:NAME`. A folder holds one folder a
-    class, or `train`, `validation` and `test` folders of such; a split that is missing is drawn from train."""
+    """Where the images come from: `digits` (built in), `folder:PATH`, `idx:PATH` (IDX files, as MNIST has them), or
+    `tfds:NAME`. A folder holds one folder a class, or `train`, `validation` and `test` folders of such; a split that
+    is missing is drawn from train."""
     backbone: str = "efficientnet_lite0"
     """A model of `zoo` or a constructor of `keras.applications`, by name."""
     weights: str = "imagenet"
@@ -120,12 +120,7 @@ def check_config(config: Config, backbone: Backbone) -> None:
             f"{backbone.name} takes images of {backbone.smallest_size} pixels a side and more. "
             f"Received: --image-size {config.image_size}"
         )
-    if config.batch_size is not None and config.batch_size < 1:
-        raise InputError(f"A batch holds 1 image or more. Received: --batch-size {config.batch_size}")
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"A seed is 0 or more, and below 2^32. Received: --seed {config.seed}")
-    if not 0 <= config.memory_budget < math.inf:
-        raise InputError(f"A memory budget is 0 GB or more. Received: --memory-budget {config.memory_budget}")
+    check_settings(batch_size=config.batch_size, seed=config.seed, memory_budget=config.memory_budget)
     if not 0 <= config.dropout < 1:
         raise InputError(f"Dropout is a fraction in [0, 1). Received: --dropout {config.dropout}")
     for rate in config.learning_rate:
@@ -139,19 +134,14 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     display.say(f"fine-tuning {backbone.name} on {source}: {STRATEGIES.get(what, what)}")
     gpu = runtime.start(seed=config.seed, deterministic=config.deterministic)
     # These import TensorFlow, which has to be started first.
-    import keras
-
     from recipes.parts.augment import PRESETS as AUGMENTATIONS
     from recipes.parts.batches import evaluation_batches
     from recipes.parts.blocks import select
     from recipes.parts.class_means import set_nearest_class_mean_head
     from recipes.parts.classifier import build_classifier
     from recipes.parts.dataset import materialise
-    from recipes.parts.inference import Inference
     from recipes.parts.listeners import ShowStages, WriteHistory
-    from recipes.parts.metrics import measure, metrics_table
-    from recipes.parts.recorded import write_split
-    from recipes.parts.report import draw_report
+    from recipes.parts.outcome import conclude, write_data
     from recipes.parts.scan import scan
     from recipes.parts.sources import open_source
     from recipes.parts.training import balanced_class_weights, run_stages
@@ -195,7 +185,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     config = replace(
         config,
         # With the whole path of a folder, so that the run finds its images again from anywhere.
-        data=found.source.name if config.data.startswith("folder:") else config.data,
+        data=found.source.name if config.data.startswith(("folder:", "idx:")) else config.data,
         stages=stages,
         epochs=(),
         learning_rate=(),
@@ -215,11 +205,7 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     for notice in data.notices:
         display.say(f"  {notice}")
     write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
-    write_json(folder / "classes.json", list(data.classes))
-    with complete_or_absent(folder / "split.jsonl") as beside:
-        write_split(beside, data)
-    if data.unreadable:
-        write_json(folder / "unreadable.json", [asdict(file) for file in data.unreadable])
+    write_data(folder, data)
 
     # 3. Training.
     if config.strategy == "zero" and not stages:
@@ -246,42 +232,18 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
         memory_budget_bytes=max(0, int(config.memory_budget * 1e9) - data.bytes_in_memory),
         scratch_dir=folder,
     )
-    with complete_or_absent(folder / "model.keras") as beside:
-        # A model that was never compiled: the optimizer's state would make the file three times as large.
-        keras.Model(model.input, model.output, name=model.name).save(beside)
 
-    # 4. How good it is. The test split is measured here, once; no weight and no choice of an epoch rests on it.
-    calibration = {"temperature": 1.0}
-    write_json(folder / "calibration.json", calibration)
-    splits = {"validation": data.validation, "test": data.test}
-    infer = Inference(model)
-    logits = {name: infer(evaluation_batches(split, batch_size=batch_size)) for name, split in splits.items()}
-    measured = {
-        name: measure(logits[name], split.labels, data.classes, **calibration) for name, split in splits.items()
-    }
-    metrics: dict[str, Any] = {
-        **measured,
-        "stages": [asdict(result) for result in results],
-        "seconds": time.perf_counter() - began,
-        "notices": data.notices,
-    }
-    draw_report(
-        folder / "report.png",
+    # 4. How good it is.
+    conclude(
+        folder,
+        model,
+        data,
+        results,
         title=f"{backbone.name}, {image_size} px, {config.strategy}, on {source}",
-        subtitle=f"test accuracy {metrics['test']['accuracy']:.4f}, macro F1 {metrics['test']['macro_f1']:.4f}",
-        stages=metrics["stages"],
-        metrics=metrics["test"],
-        classes=data.classes,
-        images=data.test.images,
-        labels=data.test.labels,
-        logits=logits["test"],
-        notices=data.notices,
-        **calibration,
+        batch_size=batch_size,
+        began=began,
+        display=display,
     )
-    write_json(folder / "metrics.json", metrics)
-    display.show(metrics_table(measured))
-    shown = printable(str(folder))
-    display.say(f"done in {duration(metrics['seconds'])}; see {shown}/report.png, try `zoo predict {shown} IMAGE`")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,9 +31,11 @@ class Augmentation:
     """Mirror every second image, on average, left to right; where that keeps the label."""
     vertical_flip: bool = False
     """Mirror every second image, on average, top to bottom; for images without an up and a down."""
+    erase: float = 0.0
+    """Paint over a rectangle of this fraction of the images; see `recipes.parts.erasing`."""
 
     def __post_init__(self) -> None:
-        most = {"shift": 1, "zoom": 10, "rotate": 180, "brightness": 1, "contrast": 1}
+        most = {"shift": 1, "zoom": 10, "rotate": 180, "brightness": 1, "contrast": 1, "erase": 1}
         for name, limit in most.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise InputError(f"{name} is a number from 0 to {limit}. Received: {name}={getattr(self, name)}")
@@ -51,7 +53,7 @@ class Augmentation:
     @property
     def changes_nothing(self) -> bool:
         """Whether images stay as they are."""
-        return not (self.moves_pixels or self.changes_light)
+        return not (self.moves_pixels or self.changes_light or self.erase)
 
 
 PRESETS = {

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from recipes.parts.augment import Augmentation, augment, draw, plan_changes
 from recipes.parts.dataset import Split
+from recipes.parts.erasing import erase, plan_erasing
+from recipes.parts.mixing import Mixing, mix, plan_mixing
 from zoo.errors import InputError
 
 
@@ -15,6 +17,8 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
     first_epoch: int = 0,
+    mixing: Mixing | None = None,
+    num_classes: int | None = None,
     class_weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches for ever, epoch after epoch.
@@ -29,42 +33,66 @@ def training_batches(
         augmentation: How much images change.
         seed: Not negative.
         first_epoch: Counted from 0.
-        class_weights: Weight of each class in the loss `(num_classes,)`; None for no weights.
+        mixing: How images of a batch are mixed with each other; None for not at all. Needs `num_classes`.
+        num_classes: Makes labels distributions over so many classes, as mixing and label smoothing need them.
+        class_weights: Weight of each class in the loss `(num_classes,)`; None for no weights. A mixed label weighs
+            what its parts weigh.
 
     Returns:
         An endless data set of `(images, labels)`, or `(images, labels, weights)`: float32
         `(batch, size, size, 3)` from 0 to 255 (or whatever else the split holds in place of images), int32
-        `(batch,)`, float32 `(batch,)`. Give `fit` its `steps_per_epoch=ceil(n / batch_size)`, and `shuffle=False`.
+        `(batch,)` or float32 `(batch, num_classes)`, float32 `(batch,)`. Give `fit` its
+        `steps_per_epoch=ceil(n / batch_size)`, and `shuffle=False`.
 
     Raises:
         InputError: If there are no images, or `batch_size` is not positive.
     """
     _check(split, batch_size)
     examples = len(split)
+    mixing = mixing or Mixing()
+    unchanged = np.empty((examples, 0), np.float32)
 
-    def plan(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def plan(epoch: np.ndarray) -> tuple[np.ndarray, ...]:
         order = np.random.default_rng([seed, int(epoch), 0]).permutation(examples)
-        if augmentation.changes_nothing:
-            return order, np.empty((examples, 0), np.float32)
-        height, width = split.images.shape[1:3]
-        drawn = draw(examples, seed=seed, epoch=int(epoch))
-        return order, plan_changes(drawn, augmentation, height=height, width=width)[order]
+        changes = erased = mixed = unchanged
+        drawing: dict[str, int] = {"seed": seed, "epoch": int(epoch)}
+        if augmentation.moves_pixels or augmentation.changes_light:
+            changes = plan_changes(draw(examples, **drawing), augmentation, **_sides(split))
+        if augmentation.erase:
+            erased = plan_erasing(examples, augmentation.erase, **_sides(split), **drawing)
+        if not mixing.changes_nothing:
+            mixed = plan_mixing(examples, mixing, **_sides(split), **drawing)
+        return order, changes[order], erased[order], mixed[order]
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order, changes = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
-        order, changes = tf.ensure_shape(order, (examples,)), tf.ensure_shape(changes, (examples, None))
-        return tf.data.Dataset.from_tensor_slices((order, changes)).batch(batch_size)
+        order, *plans = tf.numpy_function(plan, [epoch], (tf.int64, *[tf.float32] * 3), stateful=False)
+        plans = [tf.ensure_shape(rows, (examples, None)) for rows in plans]
+        return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(order, (examples,)), *plans)).batch(batch_size)
 
-    def finish(images: tf.Tensor, labels: tf.Tensor, changes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def load(rows: tf.Tensor, *plans: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *_gather(split, rows), *plans
+
+    def finish(
+        images: tf.Tensor, labels: tf.Tensor, changes: tf.Tensor, erased: tf.Tensor, mixed: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         images = augment(images, changes, augmentation)
+        if augmentation.erase:
+            images = erase(images, erased)
+        if num_classes is not None:
+            labels = tf.one_hot(labels, num_classes)
+        if not mixing.changes_nothing:
+            images, labels = mix(images, labels, mixed)
         if class_weights is None:
             return images, labels
-        return images, labels, tf.gather(tf.constant(class_weights, tf.float32), labels)
+        weights = tf.constant(class_weights, tf.float32)
+        if num_classes is None:
+            return images, labels, tf.gather(weights, labels)
+        return images, labels, tf.linalg.matvec(labels, weights)
 
     return (
         tf.data.Dataset.counter(first_epoch)
         .flat_map(epoch_batches)
-        .map(lambda rows, changes: (*_gather(split, rows), changes))
+        .map(load)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
@@ -101,6 +129,11 @@ def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     dtype = tf.as_dtype(split.images.dtype)
     images, labels = tf.numpy_function(gather, [rows], (dtype, tf.int32), stateful=False)
     return tf.ensure_shape(images, (None, *split.images.shape[1:])), tf.ensure_shape(labels, (None,))
+
+
+def _sides(split: Split) -> dict[str, int]:
+    height, width = split.images.shape[1:3]
+    return {"height": height, "width": width}
 
 
 def _check(split: Split, batch_size: int) -> None:

@@ -4,8 +4,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stages import Stage, TrainingFailed
+from recipes.parts.weight_average import WeightAverage
 
 
 class StopAtBatch(StageCallback):
@@ -59,7 +60,7 @@ class StopAtBatch(StageCallback):
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Keep the trainable weights of the best epoch, stop when epochs no longer help, put the best back at the end.
+    """Keep the weights of the best epoch, stop when epochs no longer help, put the best back at the end.
 
     Unlike `keras.callbacks.EarlyStopping` it knows how good the weights were before the stage, so a stage can never
     leave the model worse on validation than it found it.
@@ -67,14 +68,26 @@ class BestEpoch(keras.callbacks.Callback):
     Args:
         result: Where epochs are recorded.
         stage: What is being run.
+        weights: What the stage changes.
         validate: Measures the model on the validation split; see `recipes.parts.metrics.measure`.
+        average: What is measured and kept instead of the weights themselves, if anything.
     """
 
-    def __init__(self, result: StageResult, stage: Stage, validate: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        result: StageResult,
+        stage: Stage,
+        weights: Sequence[keras.Variable],
+        validate: Callable[[], dict[str, Any]],
+        *,
+        average: WeightAverage | None = None,
+    ) -> None:
         super().__init__()
         self.result = result
         self.stage = stage
+        self.weights = weights
         self.validate = validate
+        self.average = average
         self.kept: list[np.ndarray] = []
         self.began = 0.0
 
@@ -88,7 +101,10 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate and record; keep the weights if they are the best so far; stop if patience is at an end."""
-        logs = logs if logs is not None else {}
+        with self.average.in_place() if self.average else nullcontext():
+            self._compare(epoch, logs if logs is not None else {})
+
+    def _compare(self, epoch: int, logs: dict[str, float]) -> None:
         measured = self.validate()
         # Written into Keras's logs, so that callbacks after this one find them where they expect them.
         logs["val_loss"], logs["val_accuracy"] = measured["loss"], measured["accuracy"]
@@ -111,8 +127,8 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Put the best weights back."""
-        for variable, value in zip(self.model.trainable_weights, self.kept, strict=True):
+        for variable, value in zip(self.weights, self.kept, strict=True):
             variable.assign(value)
 
     def _keep(self) -> None:
-        self.kept = [variable.numpy().copy() for variable in self.model.trainable_weights]
+        self.kept = [variable.numpy().copy() for variable in self.weights]

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from recipes.parts.array_store import allocate
-from recipes.parts.augment import Augmentation
 from recipes.parts.batches import evaluation_batches
 from recipes.parts.dataset import Split
 from recipes.parts.inference import Inference
@@ -62,7 +61,7 @@ class FrozenPrefix:
     Args:
         model: With `trainable` set as for the stage.
         splits: What it will be shown, again and again.
-        augmentation: What is done to training images. Only where that is nothing are they the same in each epoch.
+        images_change: Whether training images are augmented or mixed, so that they are others in each epoch.
         batch_size: Images at a time. Outputs depend on it in their last bits: with the batch size of the training,
             training on them gives the same weights as training through the frozen layers.
         memory_budget_bytes: Activations that do not fit in here are kept in a file.
@@ -77,7 +76,7 @@ class FrozenPrefix:
         model: keras.Model,
         splits: tuple[Split, ...],
         *,
-        augmentation: Augmentation,
+        images_change: bool,
         batch_size: int,
         memory_budget_bytes: int,
         scratch_dir: Path | None,
@@ -89,7 +88,7 @@ class FrozenPrefix:
         self.note = ""
         if self.cut is None:
             return
-        if not augmentation.changes_nothing:
+        if images_change:
             self.note = "frozen layers run in every epoch, as augmentation changes the images"
             self.cut = None
             return
@@ -143,4 +142,5 @@ def _varies(operation: keras.Operation) -> bool:
         return False
     strengths = [getattr(operation, attribute, None) for attribute in NOISE]
     noisy = any(isinstance(strength, float) and strength > 0 for strength in strengths)
-    return noisy or bool(operation.trainable_weights)
+    counts = isinstance(operation, keras.layers.BatchNormalization) and operation.trainable
+    return noisy or counts or bool(operation.trainable_weights)

@@ -4,9 +4,13 @@ import math
 import re
 from dataclasses import dataclass, replace
 from itertools import cycle
+from typing import Literal, get_args
 
 from zoo.errors import InputError
 from zoo.registry import unknown_name
+
+OptimizerName = Literal["adamw", "sgd"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 
 
 class TrainingFailed(RuntimeError):
@@ -17,8 +21,8 @@ class TrainingFailed(RuntimeError):
 class Stage:
     """One call of `fit`: what trains, for how long, how fast.
 
-    Batch norm stays frozen in every stage, and each stage has a fresh Adam optimizer whose learning rate rises
-    linearly for the first steps and then falls to zero along a cosine.
+    Each stage has a fresh optimizer whose learning rate rises linearly for the first steps and then falls to zero along
+    a cosine.
     """
 
     name: str
@@ -37,6 +41,12 @@ class Stage:
     run only once in the stage, and an epoch costs what the rest costs."""
     patience: int = 5
     """Stop after this many epochs without a lower validation loss."""
+    optimizer: OptimizerName = "adamw"
+    """See `recipes.parts.optimizers`."""
+    weight_decay: float = 0.0
+    """Fraction that each update takes of a weight, times the learning rate; biases and norms have none."""
+    batch_norm: Literal["frozen", "trained"] = "frozen"
+    """Whether the batch norm of blocks that train keeps its statistics, as it should on few images, or trains."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"none|head|all|last:[1-9]\d*|from:.+", self.unfreeze):
@@ -55,6 +65,13 @@ class Stage:
             raise InputError(
                 f"Warm-up is a fraction of the steps in [0, 1). Received: warmup={self.warmup} in stage {self.name!r}"
             )
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(
+                f"Weight decay is 0 or more. Received: weight_decay={self.weight_decay} in stage {self.name!r}"
+            )
+        for field, known in (("optimizer", OPTIMIZERS), ("batch_norm", ("frozen", "trained"))):
+            if getattr(self, field) not in known:
+                raise unknown_name(field, getattr(self, field), known)
         if self.patience < 1:
             raise InputError(f"Patience is 1 epoch or more. Received: patience={self.patience} in stage {self.name!r}")
 

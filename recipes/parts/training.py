@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,8 +21,11 @@ from recipes.parts.dataset import DataSet, Split
 from recipes.parts.frozen_prefix import NOISE, FrozenPrefix
 from recipes.parts.inference import Inference
 from recipes.parts.metrics import measure
+from recipes.parts.mixing import Mixing
+from recipes.parts.optimizers import make_optimizer
 from recipes.parts.stage_events import StageCallback, StageResult, StageStart
 from recipes.parts.stages import Stage, TrainingFailed
+from recipes.parts.weight_average import WeightAverage
 
 
 def run_stages(
@@ -33,26 +36,35 @@ def run_stages(
     batch_size: int,
     augmentation: Augmentation,
     seed: int,
+    mixing: Mixing | None = None,
+    label_smoothing: float = 0.0,
     class_weights: np.ndarray | None = None,
+    average: float = 0.0,
+    accumulate: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     memory_budget_bytes: int = 10**9,
     scratch_dir: Path | None = None,
 ) -> list[StageResult]:
     """Train a classifier in stages.
 
-    For each stage the chosen blocks are unfrozen, all batch norm stays frozen, the model is compiled again with a
-    fresh optimizer, and at the end the weights with the lowest validation loss are put back, those from before
-    the stage included. Frozen blocks run as in inference: their dropout and stochastic depth are off. In a
-    stage without augmentation they run once, and epochs begin from what they said.
+    For each stage the chosen blocks are unfrozen, the model is compiled again with a fresh optimizer, and at the
+    end the weights with the lowest validation loss are put back, those from before the stage included. Frozen
+    blocks run as in inference: their dropout and stochastic depth are off. In a stage without augmentation they
+    run once, and epochs begin from what they said.
 
     Args:
         classifier: Model and blocks; trained in place.
         stages: In order.
         data: Training and validation images, uint8 `(n, height, width, 3)`, and integer labels.
         batch_size: Images a step.
-        augmentation: What is done to training images.
+        augmentation: What is done to training images, in stages that augment.
         seed: Decides order and augmentation of each epoch.
+        mixing: How training images are mixed with each other, in stages that augment; None for not at all.
+        label_smoothing: Fraction, in [0, 1), of each label that is spread over all classes (Szegedy et al. 2016).
         class_weights: Weight of each class in the loss, `(num_classes,)`; None weighs all alike.
+        average: Decay of the moving average of the weights that is validated and kept in their place, see
+            `recipes.parts.weight_average`; 0 for none.
+        accumulate: Batches whose mean gradient makes up one update of the weights.
         callbacks: Keras callbacks for every `fit`; a `StageCallback` also hears of stages.
         memory_budget_bytes: Room for what frozen layers say of the images; more is kept in a file.
         scratch_dir: Where that file goes; by default where temporary files go.
@@ -73,7 +85,7 @@ def run_stages(
     best: float | None = None
     for index, stage in enumerate(stages):
         started = time.perf_counter()
-        with unfrozen(classifier, stage.unfreeze) as blocks:
+        with unfrozen(classifier, stage.unfreeze, batch_norm=stage.batch_norm) as blocks:
             start = StageStart(
                 stage=stage,
                 index=index,
@@ -92,15 +104,20 @@ def run_stages(
                 parameters=start.parameters,
                 validation_loss=best,
             )
-            frozen_before = digests(whole.non_trainable_weights)
+            moving = _moving(whole)
+            ids = set(map(id, moving))
+            frozen_weights = [weight for weight in whole.weights if id(weight) not in ids]
+            frozen_before = digests(frozen_weights)
             changes = augmentation if stage.augment else Augmentation()
+            mixes = mixing if stage.augment and mixing else Mixing()
+            soft = bool(label_smoothing) or not mixes.changes_nothing
             if stage.epochs and whole.trainable_weights:
                 stop = StopAtBatch()
                 with stop.listening():
                     frozen = FrozenPrefix(
                         whole,
                         (data.train, data.validation),
-                        augmentation=changes,
+                        images_change=not (changes.changes_nothing and mixes.changes_nothing),
                         batch_size=batch_size,
                         memory_budget_bytes=memory_budget_bytes,
                         scratch_dir=scratch_dir,
@@ -109,6 +126,7 @@ def run_stages(
                         listener.on_frozen_layers(frozen.note)
                     train, validation = frozen.run(_tell([stop, *listeners]))
                     infer = infer_whole if frozen.suffix is whole else Inference(frozen.suffix)
+                    averages = [WeightAverage(moving, average, accumulate=accumulate)] if average else []
                     _fit(
                         frozen.suffix,
                         stage,
@@ -118,17 +136,28 @@ def run_stages(
                             augmentation=changes,
                             seed=seed,
                             first_epoch=epochs_done,
+                            mixing=mixes,
+                            num_classes=len(data.classes) if soft else None,
                             class_weights=class_weights,
                         ),
                         steps=steps,
+                        label_smoothing=label_smoothing if soft else None,
+                        accumulate=accumulate,
                         callbacks=[
                             stop,
-                            BestEpoch(result, stage, _validation(infer, validation, data.classes, batch_size)),
+                            *averages,
+                            BestEpoch(
+                                result,
+                                stage,
+                                moving,
+                                _validation(infer, validation, data.classes, batch_size),
+                                average=averages[0] if averages else None,
+                            ),
                             *callbacks,
                         ],
                         advice=f"lower --batch-size, which is {batch_size}, or --image-size",
                     )
-            if digests(whole.non_trainable_weights) != frozen_before:
+            if digests(frozen_weights) != frozen_before:
                 raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
         result.seconds = time.perf_counter() - started
         for listener in listeners:
@@ -145,17 +174,29 @@ def _fit(
     batches: tf.data.Dataset,
     *,
     steps: int,
+    label_smoothing: float | None,
+    accumulate: int,
     callbacks: list[keras.callbacks.Callback],
     advice: str,
 ) -> None:
-    optimizer = keras.optimizers.Adam(schedule(stage, steps))
-    # TensorFlow traces a step twice that creates variables, which takes seconds.
-    optimizer.build(model.trainable_variables)
+    loss: keras.losses.Loss
+    if label_smoothing is None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    else:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     # After every change of `trainable`: without it the change is silently ignored.
     model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        optimizer=make_optimizer(
+            stage.optimizer,
+            model.trainable_variables,
+            schedule(stage, steps),
+            weight_decay=stage.weight_decay,
+            accumulate=accumulate,
+        ),
+        loss=loss,
+        metrics=[accuracy],
         # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
         jit_compile=False,
     )
@@ -170,6 +211,12 @@ def _fit(
         )
     except tf.errors.ResourceExhaustedError:
         raise TrainingFailed(f"Out of memory in stage {stage.name!r}: {advice}") from None
+
+
+def _moving(model: keras.Model) -> list[keras.Variable]:
+    """The weights that training changes: those that have a gradient, and the statistics of batch norm that trains."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    return [*model.trainable_weights, *(weight for norm in norms for weight in norm.non_trainable_weights)]
 
 
 def _validation(
@@ -190,16 +237,19 @@ def _tell(callbacks: Sequence[Any]) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def unfrozen(classifier: Classifier, unfreeze: str) -> Iterator[tuple[str, ...]]:
+def unfrozen(
+    classifier: Classifier, unfreeze: str, *, batch_norm: Literal["frozen", "trained"] = "frozen"
+) -> Iterator[tuple[str, ...]]:
     """Let some blocks train and freeze the others, as long as the context lasts.
 
     `base(x, training=False)` does not keep batch norm in inference mode under `fit`; only `trainable = False` on
-    each BatchNormalization does. So that is what freezes it, in blocks that train too: its statistics come from
-    far more images than a fine-tuning set holds.
+    each BatchNormalization does. So that is what freezes it, and in fine-tuning it does so in blocks that train
+    too: the statistics come from far more images than a fine-tuning set holds.
 
     Args:
         classifier: Model and blocks.
         unfreeze: As in `Stage.unfreeze`.
+        batch_norm: As in `Stage.batch_norm`.
 
     Yields:
         The names of the blocks that train.
@@ -210,7 +260,8 @@ def unfrozen(classifier: Classifier, unfreeze: str) -> Iterator[tuple[str, ...]]
     quieted: list[tuple[keras.Layer, str, float]] = []
     for layer in model.layers:
         learns = layer.name in training
-        layer.trainable = learns and not isinstance(layer, keras.layers.BatchNormalization)
+        still = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = learns and not still
         for attribute in NOISE:
             strength = getattr(layer, attribute, None)
             if not learns and isinstance(strength, float) and strength > 0:

@@ -230,7 +230,7 @@ def test_splits_stay_as_they_were():
         frozen = FrozenPrefix(
             classifier.model,
             (data.train,),
-            augmentation=PRESETS["none"],
+            images_change=False,
             batch_size=16,
             memory_budget_bytes=10**9,
             scratch_dir=None,

@@ -284,7 +284,7 @@ def test_the_best_epoch_keeps_copies_not_views(data):
     """On a CPU a NumPy array of a variable may share its memory."""
     classifier = make_classifier()
     result = StageResult(name="", unfreeze="", blocks=(), trainable_parameters=0, parameters=0)
-    keeper = BestEpoch(result, Stage(name="s"), validate=dict)
+    keeper = BestEpoch(result, Stage(name="s"), classifier.model.trainable_weights, dict)
     keeper.set_model(classifier.model)
     keeper.on_train_begin()
     before = digests(classifier.model.trainable_weights)
