@@ -4,10 +4,12 @@
     zoo compare efficientnet_lite0 MobileNetV2 --image-size 96 --num-classes 10
     zoo compare --layers --height 14 --channels 32 --filters 64 --kernel-size 3
     zoo compare vgg_small separable_vgg_small --depths 1 2 3 4 --figure depths.png
+    zoo compare vgg_small mine.json --plugin my_blocks.py
 
-Networks are those of `zoo list` and of keras.applications, side by side. With --depths, each is built with so many
-blocks in every stage, and a figure shows parameters, multiply-adds and receptive field against depth. With --layers,
-kinds of layer are compared on the same input, by formula and by the time they take here.
+Networks are those of `zoo list` and of keras.applications, and specs of your own in JSON files, side by side; parts
+that these name, or models that you register, come from a Python file (`zoo/README.md` has an example). With --depths,
+each is built with so many blocks in every stage, and a figure shows parameters, multiply-adds and receptive field
+against depth. With --layers, kinds of layer are compared on the same input, by formula and by the time they take here.
 
 Multiply-adds are those of convolutions and dense layers, for one image; memory is that of all outputs as float32. The
 receptive field, in pixels, is that of the last feature map; `all` is the whole image.
@@ -27,11 +29,12 @@ from typing import Any
 
 import tyro
 
-from recipes.parts import backbones, cost_tables, layer_kinds, runtime
+from recipes.parts import cost_tables, layer_kinds, runtime
 from recipes.parts.command_line import guarded
 from recipes.parts.display import Display
-from recipes.parts.networks import check_network, describe_network, known_weights
+from recipes.parts.networks import check_network, describe_network, known_weights, spec_of
 from zoo.errors import InputError
+from zoo.plugins import load_plugin
 
 SECONDS = 4.0
 """How long to take the time of layers."""
@@ -42,7 +45,7 @@ class Config:
     """What to compare, and how to show it."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Models of `zoo list`, or of keras.applications, such as MobileNetV2."""
+    """Models of `zoo list`, or of keras.applications, such as MobileNetV2; or paths of specs, NAME.json."""
     image_size: int | None = None
     """Height and width of the images, pixels; by default what each network was designed for."""
     num_classes: int = 1000
@@ -65,6 +68,8 @@ class Config:
     """For --layers: height and width of a window."""
     batch_size: int = 32
     """For --layers: images that go through at once while the time is taken."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers blocks, pools, stems, heads or models of your own. May be given several times."""
     json: bool = False
     """Print a JSON list of objects."""
 
@@ -79,14 +84,18 @@ def run(config: Config) -> list[dict[str, Any]]:
         A dict of names and numbers for each: see `compare_models`, `compare_depths` and `compare_layers`.
 
     Raises:
-        InputError: If a name is unknown or a number out of range.
+        InputError: If a name is unknown, a number out of range, or a plugin fails.
     """
     if config.layers:
-        if config.models or config.depths:
-            raise InputError("--layers compares kinds of layer. Leave out models and --depths")
+        if config.models or config.depths or config.plugin:
+            raise InputError("--layers compares kinds of layer. Leave out models, --depths and --plugin")
         return compare_layers(config)
     if not config.models:
         raise InputError("Give the models to compare, as in: zoo compare efficientnet_lite0 MobileNetV2; or --layers")
+    if config.plugin:
+        runtime.start(seed=0, deterministic=False)  # plugins import Keras
+        for file in config.plugin:
+            load_plugin(file)
     for name in config.models:
         check_network(name, image_size=config.image_size, num_classes=config.num_classes)
     return compare_depths(config) if config.depths else compare_models(config)
@@ -108,7 +117,7 @@ def compare_depths(config: Config) -> list[dict[str, Any]]:
     if min(config.depths) < 1:
         raise InputError(f"--depths are 1 or more. Received: {' '.join(map(str, config.depths))}")
     for name in config.models:
-        if backbones.find(name).library != "zoo":
+        if spec_of(name) is None:
             raise InputError(f"The depth of {name} cannot be changed: that takes models of the zoo, see `zoo list`")
     if config.figure.suffix.lower() != ".png" or not config.figure.parent.is_dir():
         raise InputError(f"--figure is the path of a .png file in a folder that exists. Received: {config.figure}")

@@ -3,9 +3,12 @@
     zoo describe efficientnet_lite0
     zoo describe MobileNetV2 --image-size 160 --num-classes 10
     zoo describe VGG16 --csv > vgg16.csv
+    zoo describe mine.json --plugin my_blocks.py
 
 For one image: output, receptive field and stride (pixels), parameters, multiply-adds and activation memory (float32)
-of every layer and stage. Networks are those of `zoo list` and of keras.applications.
+of every layer and stage. Networks are those of `zoo list` and of keras.applications, and specs of your own in JSON
+files, as `ModelSpec.save` writes them. Blocks of your own that they name, or models that you register, come from a
+Python file: `zoo/README.md` has an example.
 
 Multiply-adds are those of convolutions and dense layers. Publishers often count more: EfficientNet-Lite0 to 4 are
 published with 407, 631, 899, 1,440 and 2,640 million; by our count, they have 385, 600, 860, 1,383 and 2,553.
@@ -22,6 +25,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -31,6 +35,7 @@ from recipes.parts.command_line import guarded
 from recipes.parts.display import Display
 from recipes.parts.networks import check_network, describe_network, known_weights
 from zoo.errors import InputError
+from zoo.plugins import load_plugin
 from zoo.weights.weight_file import Download, WeightFile
 
 if TYPE_CHECKING:
@@ -42,13 +47,15 @@ class Config:
     """Which network, and how to show it."""
 
     model: tyro.conf.Positional[str]
-    """A model of `zoo list`, or of keras.applications, such as MobileNetV2."""
+    """A model of `zoo list`, or of keras.applications, such as MobileNetV2; or the path of a spec, NAME.json."""
     image_size: int | None = None
     """Height and width of the images, pixels; by default what the network was designed for."""
     num_classes: int = 1000
     """Outputs of the classifier."""
     csv: bool = False
     """Print the layers as CSV."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers blocks, pools, stems, heads or models of your own. May be given several times."""
     json: bool = False
     """Print everything as JSON: `total`, `stages`, `layers`, and what is known of pretrained `weights`."""
 
@@ -63,10 +70,14 @@ def run(config: Config) -> "Description":
         The costs of its layers, of its stages and of the whole.
 
     Raises:
-        InputError: If there is no such network, or a number is out of range.
+        InputError: If there is no such network, a number is out of range, or a plugin fails.
     """
     if config.csv and config.json:
         raise InputError("Give --csv or --json, not both")
+    if config.plugin:
+        runtime.start(seed=0, deterministic=False)  # plugins import Keras
+        for file in config.plugin:
+            load_plugin(file)
     check_network(config.model, image_size=config.image_size, num_classes=config.num_classes)
     runtime.start(seed=0, deterministic=False)
     with Display(quiet=config.csv or config.json) as display, display.working(f"building {config.model}"):

@@ -37,7 +37,8 @@ class Config:
     run: tyro.conf.Positional[Path]
     """A run folder: the last line that `zoo finetune` printed."""
     data: str | None = None
-    """What else to measure on, or where the run's images are now: `digits`, `folder:PATH` or `tfds:NAME`."""
+    """What else to measure on, or where the run's images are now: `digits`, `folder:PATH`, `idx:PATH` or
+    `tfds:NAME`."""
     batch_size: int = 32
     """Images a step."""
     bad_images: Literal["skip", "error"] = "skip"

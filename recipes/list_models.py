@@ -97,7 +97,7 @@ def show(rows: Sequence[dict[str, Any]], num_classes: int) -> None:
             display.say("no model fits")
             return
         roomy = display.console.width >= cost_tables.ROOMY
-        headings = ("model", "family", "parameters", "mult-\nadds M", "pixels", "weights", "top-1")
+        headings = ("model", "family", "parameters", "mult-\nadds M", "image\npx", "weights", "top-1")
         made = cost_tables.table(*headings, *(["licence"] if roomy else []), words=2, roomy=roomy)
         for row in rows:
             cells = [

@@ -142,7 +142,7 @@ FAMILIES = (
 )
 
 # The layer names of every model of `zoo` follow one grammar.
-_ZOO_BLOCKS = (
+ZOO_BLOCKS: BlockPatterns = (
     (r"stem_.*", "stem"),
     (r"(stage\d+_block\d+)_.*", r"\1"),
     (r"head_(?:conv|norm|activation)", "head_conv"),
@@ -175,7 +175,7 @@ def _zoo_backbone(name: str) -> Backbone:
         preprocessing="included",
         smallest_size=spec.smallest_image_size,
         default_size=spec.image_size,
-        block_patterns=_ZOO_BLOCKS,
+        block_patterns=ZOO_BLOCKS,
     )
 
 
@@ -225,7 +225,7 @@ def check_weights(backbone: Backbone, weights: str | None) -> None:
         raise InputError(
             f"{backbone.name} needs weights, because this recipe only fine-tunes: it freezes batch norm, and with "
             "norms frozen at their initial values a network learns nothing. Give `imagenet` or the path of a file; "
-            "training from scratch is what the recipe `zoo train` will be for, which is not part of this release"
+            "`zoo train` trains from scratch"
         )
     if weights == "imagenet":
         if backbone.library == "zoo":

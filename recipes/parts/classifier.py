@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 import zoo
-from recipes.parts.backbones import Backbone, Preprocessing, check_weights, find
+from recipes.parts.backbones import ZOO_BLOCKS, Backbone, Preprocessing, check_weights, find
 from recipes.parts.blocks import Block, group_layers
 from recipes.parts.keras_weights import checked_downloads, load_weights
 from zoo.errors import InputError
@@ -95,6 +95,24 @@ def build_classifier(
     logits = keras.layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
     model = keras.Model(inputs, logits, name=backbone.name)
     return Classifier(model, group_layers(model, backbone.block_patterns))
+
+
+def build_untrained(spec: zoo.ModelSpec, *, image_size: int, num_classes: int) -> Classifier:
+    """Build a model of the zoo as it is, with random weights.
+
+    Args:
+        spec: Of the model.
+        image_size: Height and width of the images, pixels.
+        num_classes: Number of logits.
+
+    Returns:
+        The model and its blocks.
+
+    Raises:
+        InputError: If a part that the spec names is unknown, or the images are too small.
+    """
+    model = zoo.build_model(spec, input_shape=(image_size, image_size, 3), num_classes=num_classes)
+    return Classifier(model, group_layers(model, ZOO_BLOCKS))
 
 
 def preprocess(kind: Preprocessing, pixels: Any) -> Any:

@@ -21,11 +21,13 @@ def config_to_json(config: Any, *, leave_out: tuple[str, ...] = ()) -> dict[str,
         leave_out: Names of fields that say nothing about the result, such as where it is written.
     """
     values = dataclasses.asdict(config)
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in values.items()
-        if name not in leave_out
-    }
+    return {name: _plain(value) for name, value in values.items() if name not in leave_out}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def read_config(kind: type[T], path: Path) -> T:

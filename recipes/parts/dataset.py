@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from recipes.parts.ordered import Progress, ordered_map
 from recipes.parts.scan import Scan, ScannedImage, Unreadable, check_bad_images
 from recipes.parts.sources import SPLITS, Example, SplitName
 from zoo.errors import InputError
+
+_BATCH_PIXELS = 2**16
+"""Images are handed to TensorFlow together up to about so many pixels: a call costs more than a small image does."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,21 +146,22 @@ def _decode_into(
     rows = {image.file: row for row, image in enumerate(images)}
     decoder = _decoder(size, resize)
 
-    def work(example: Example) -> Unreadable | None:
-        row = rows[example.file]
-        encoded = _read_again(example, images[row])
-        try:
-            pixels[row] = decoder(encoded).numpy()
-        except tf.errors.InvalidArgumentError:
-            kind = sniff(encoded)
-            reason = f"damaged, or a kind of {kind} that TensorFlow cannot decode"
-            return Unreadable(file=example.file, reason=reason)
-        return None
+    def work(batch: list[Example]) -> list[Unreadable | None]:
+        encoded = [_read_again(example, images[rows[example.file]]) for example in batch]
+        found: list[Unreadable | None] = []
+        for example, file, decoded in zip(batch, encoded, _decode_each(decoder, encoded), strict=True):
+            if decoded is None:
+                reason = f"damaged, or a kind of {sniff(file)} that TensorFlow cannot decode"
+                found.append(Unreadable(file=example.file, reason=reason))
+            else:
+                pixels[rows[example.file]] = decoded
+                found.append(None)
+        return found
 
     damaged = []
     done = 0
-    wanted = (example for example in scan.source if example.file in rows)
-    for done, bad in enumerate(ordered_map(work, wanted), 1):
+    wanted = ((example, images[rows[example.file]]) for example in scan.source if example.file in rows)
+    for done, bad in enumerate(chain.from_iterable(ordered_map(work, _in_batches(wanted, size=size))), 1):
         if bad is not None:
             damaged.append(bad)
         if progress is not None:
@@ -166,12 +171,41 @@ def _decode_into(
     return tuple(damaged)
 
 
+def _in_batches(examples: Iterable[tuple[Example, ScannedImage]], *, size: int) -> Iterator[list[Example]]:
+    """Put small images together, until they have `_BATCH_PIXELS` pixels as they are or as they will be."""
+    batch: list[Example] = []
+    total = 0
+    for example, image in examples:
+        batch.append(example)
+        total += max(image.width * image.height, size * size)
+        if total >= _BATCH_PIXELS:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def _decode_each(decoder: Callable[[list[bytes]], tf.Tensor], encoded: list[bytes]) -> list[np.ndarray | None]:
+    """Decode files; return None for those that are damaged."""
+    try:
+        return list(decoder(encoded).numpy())
+    except tf.errors.InvalidArgumentError:  # which does not say of which file
+        if len(encoded) == 1:
+            return [None]
+        return [pixels for file in encoded for pixels in _decode_each(decoder, [file])]
+
+
 @cache
-def _decoder(size: int, resize: Resize) -> Callable[[bytes], tf.Tensor]:
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _decoder(size: int, resize: Resize) -> Callable[[list[bytes]], tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode_on_cpu(encoded: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):
-            return decode(encoded, size=size, resize=resize)
+            return tf.map_fn(
+                partial(decode, size=size, resize=resize),
+                encoded,
+                fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
+                parallel_iterations=1,  # more of them only take memory
+            )
 
     return decode_on_cpu
 

@@ -67,3 +67,36 @@ def choose_defaults(
             "augmentation": why,
         },
     )
+
+
+def choose_training_defaults(
+    *, train_images: int, median_side: int, native_size: int, output_stride: int, gpu: bool
+) -> Defaults:
+    """Choose the same for a network that begins with random weights.
+
+    Args:
+        train_images: Images to train on.
+        median_side: Median over the images of their shorter side, in pixels.
+        native_size: What the network was designed for, in pixels.
+        output_stride: How many times smaller its last feature map is than its images.
+        gpu: Whether a GPU is there.
+    """
+    least = 3 * output_stride
+    most = max(least, native_size if gpu else min(native_size, 128))
+    image_size = max(least, min(most, median_side))
+    batch_size = 32 if train_images < 2_000 else 64 if train_images < 10_000 else 128
+    epochs = max(12, min(60, round(30_000 / train_images)))
+    return Defaults(
+        image_size=image_size,
+        batch_size=batch_size,
+        epochs=epochs,
+        augmentation="light",
+        reasons={
+            "image_size": f"image size {image_size}: the median shorter side is {median_side} px; from {least}, for a "
+            f"feature map of 3 x 3 at the end, to {most}" + ("" if gpu else " (without a GPU)"),
+            "batch_size": f"batch size {batch_size}: 32 below 2,000 training images, 64 below 10,000, then 128",
+            "epochs": f"{epochs} epochs: about 30,000 images, from 12 to 60 epochs",
+            "augmentation": "light augmentation: shifts, turns and changes of light; no flips, which change some "
+            "labels (--horizontal-flip)",
+        },
+    )

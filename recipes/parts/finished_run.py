@@ -5,9 +5,14 @@ from pathlib import Path
 
 import keras
 
+import custom_ops.layers
+import zoo.layers
 from recipes.parts.images import Resize
 from recipes.parts.run_folder import read_run_file
 from zoo.errors import InputError
+
+LAYERS = (custom_ops.layers, zoo.layers)
+"""What a saved model may consist of besides Keras's own layers; importing it makes it known to Keras."""
 
 
 @dataclass(frozen=True, kw_only=True)

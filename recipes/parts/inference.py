@@ -1,6 +1,7 @@
 """What a model says of images: one traced function for validation, test and prediction."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -23,7 +24,13 @@ class Inference:
         def answer(images: tf.Tensor) -> tf.Tensor:
             return model(images, training=False)
 
-        self._answer = answer
+        self._function = answer
+
+    @cached_property
+    def _answer(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        # The concrete function: TensorFlow counts the others of all models together, and warns of "retracing".
+        concrete: Callable[[tf.Tensor], tf.Tensor] = self._function.get_concrete_function()
+        return concrete
 
     def __call__(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> np.ndarray:
         """Outputs for all images, in order.

@@ -55,9 +55,9 @@ class ShowStages(StageCallback):
         self.display.end_stage(self.start.index, result.epochs)
         kept = f"kept epoch {result.best_epoch}" if result.best_epoch else "no epoch was better: kept what was"
         loss = "" if result.validation_loss is None else f", validation loss {result.validation_loss:.4f}"
-        self.display.say(
-            f"  {kept} of {result.epochs}{loss}, {result.seconds:.1f} s; frozen weights unchanged, bit for bit"
-        )
+        everything = self.start.stage.unfreeze == "all" and self.start.stage.batch_norm == "trained"
+        proof = "" if everything else "; frozen weights unchanged, bit for bit"
+        self.display.say(f"  {kept} of {result.epochs}{loss}, {result.seconds:.1f} s{proof}")
 
 
 class WriteHistory(StageCallback):

@@ -1,8 +1,8 @@
 r"""Mixup and CutMix: training images that are partly one example and partly another, with labels to match.
 
-For an example $(x, y)$, another one $(x', y')$ and $\lambda$ drawn from the distribution $\mathrm{Beta}(\alpha, \alpha)$,
-mixup trains on $\lambda x + (1 - \lambda) x'$. CutMix puts a rectangle of $x'$ that takes $1 - \lambda$ of the area in
-its place in $x$. Both train on the label $\lambda y + (1 - \lambda) y'$.
+For an example $(x, y)$, another one $(x', y')$ and $\lambda \sim \mathrm{Beta}(\alpha, \alpha)$, mixup trains on
+$\lambda x + (1 - \lambda) x'$. CutMix puts a rectangle of $x'$ that takes $1 - \lambda$ of the area in its place in
+$x$. Both train on the label $\lambda y + (1 - \lambda) y'$.
 
 Reference:
     - [Zhang et al., mixup: Beyond Empirical Risk Minimization](https://arxiv.org/abs/1710.09412)

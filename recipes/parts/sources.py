@@ -63,7 +63,8 @@ def open_source(text: str, *, for_training: bool = True) -> Source:
     """Open a source by its name.
 
     Args:
-        text: `digits`, `folder:PATH` or `tfds:NAME`, where `NAME` is TFDS's own `name/config:version`.
+        text: `digits`, `folder:PATH`, `idx:PATH` (a folder of IDX files, as MNIST has them) or `tfds:NAME`, where
+            `NAME` is TFDS's own `name/config:version`.
         for_training: Whether the images must be enough to train on; see `check_trainable`.
 
     Returns:
@@ -79,14 +80,18 @@ def open_source(text: str, *, for_training: bool = True) -> Source:
         from recipes.parts.folder import Folder
 
         return Folder(os.path.expanduser(rest), for_training=for_training)
+    if kind == "idx" and colon:
+        from recipes.parts.idx_source import Idx
+
+        return Idx(os.path.expanduser(rest), for_training=for_training)
     if kind == "tfds" and colon:
         from recipes.parts.tfds_source import TfdsSource
 
         return TfdsSource(rest)
     if os.path.isdir(os.path.expanduser(text)):
-        hint = f"For a folder of images write folder:{printable(text)}"
+        hint = f"For a folder of images write folder:{printable(text)}, for one of IDX files idx:{printable(text)}"
     else:
-        hint = "Give one of: digits, folder:PATH, tfds:NAME"
+        hint = "Give one of: digits, folder:PATH, idx:PATH, tfds:NAME"
     raise InputError(f"Unknown data source '{printable(text)}'. {hint}")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recipes.parts import dataset
 from recipes.parts.dataset import materialise
 from recipes.parts.folder import Folder
 from recipes.parts.images import decode
@@ -52,6 +53,19 @@ def test_every_image_is_in_its_place(folder, tmp_path, budget, resize):
     check_against_files(data, folder, 6, resize)
     assert data.notices == found.notices
     assert data.unreadable == ()
+
+
+@pytest.mark.parametrize("pixels", [1, 300], ids=["alone", "a few at once"])
+def test_how_many_are_decoded_at_once_makes_no_difference(folder, monkeypatch, pixels):
+    cut_short(folder / "a" / "7.png")
+    found = scan(Folder(str(folder)), seed=0)
+    whole = materialise(found, size=6, resize="stretch")
+    monkeypatch.setattr(dataset, "_BATCH_PIXELS", pixels)
+    told = []
+    data = materialise(found, size=6, resize="stretch", progress=lambda *state: told.append(state))
+    check_against_files(data, folder, 6, "stretch")
+    assert [bad.file for bad in data.unreadable] == [bad.file for bad in whole.unreadable] == ["a/7.png"]
+    assert told == [(done, 34) for done in range(1, 35)]
 
 
 def test_images_and_labels_cannot_be_changed_by_mistake(folder):

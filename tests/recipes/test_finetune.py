@@ -224,7 +224,7 @@ def bad_input(tmp_path, photos, name):
         (folder / "cat" / "bad.png").write_bytes(b"nothing")
         return ["--data", f"folder:{folder}", "--bad-images", "error"], r"bad\.png"
     if name == "unknown source":
-        return ["--data", "flowers"], "digits, folder:PATH, tfds:NAME"
+        return ["--data", "flowers"], "digits, folder:PATH, idx:PATH, tfds:NAME"
     if name == "folder without its prefix":
         return ["--data", str(photos)], "folder:"
     if name == "unknown backbone":

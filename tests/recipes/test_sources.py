@@ -57,7 +57,7 @@ def test_a_home_folder_is_understood(put_images, monkeypatch):
 
 @pytest.mark.parametrize("text", ["digit", "", "folder", "Folder:x", "tfds", "http://example.org", "a\nb"])
 def test_an_unknown_source_is_refused_with_the_choices(text):
-    with pytest.raises(InputError, match="Give one of: digits, folder:PATH, tfds:NAME") as refusal:
+    with pytest.raises(InputError, match="Give one of: digits, folder:PATH, idx:PATH, tfds:NAME") as refusal:
         open_source(text)
     assert "\n" not in str(refusal.value)
 

@@ -1,6 +1,7 @@
 """Stages on a network small enough to train in a test, with every kind of layer that freezing has to care for."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.inference import Inference
 from recipes.parts.metrics import measure
+from recipes.parts.mixing import Mixing
 from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.training import balanced_class_weights, digests, run_stages, schedule, unfrozen
@@ -292,3 +294,59 @@ def test_the_best_epoch_keeps_copies_not_views(data):
         weight.assign_add(keras.ops.ones_like(weight))
     keeper.on_train_end()
     assert digests(classifier.model.trainable_weights) == before
+
+
+FROM_SCRATCH = Stage(name="all", unfreeze="all", epochs=3, learning_rate=0.05, optimizer="sgd", batch_norm="trained")
+
+
+def test_batch_norm_trains_where_the_stage_says_so(data):
+    classifier = make_classifier()
+    before = values(classifier)
+    train(classifier, data, FROM_SCRATCH)
+    assert changed(before, values(classifier)) == set(before)
+
+
+def test_batch_norm_of_frozen_blocks_keeps_its_statistics_in_any_case(data):
+    classifier = make_classifier()
+    before = values(classifier)
+    train(classifier, data, Stage(name="s", unfreeze="last:1", epochs=2, batch_norm="trained"))
+    moved = changed(before, values(classifier))
+    assert {path for path in before if path.startswith("two_norm/")} <= moved
+    assert not {path for path in moved if path.startswith("one_")}
+
+
+def test_the_best_epoch_comes_back_with_its_statistics(data):
+    """Weights of one epoch with the statistics of another would be a model that nobody has validated."""
+    classifier = make_classifier()
+    # At this rate the last epochs are worse than the first.
+    (result,) = train(classifier, data, replace(FROM_SCRATCH, epochs=6, learning_rate=5.0, warmup=0.0, patience=6))
+    assert result.best_epoch is None or result.best_epoch < 6
+    logits = Inference(classifier.model)(evaluation_batches(data.validation, batch_size=16))
+    assert measure(logits, data.validation.labels, data.classes)["loss"] == pytest.approx(result.validation_loss)
+
+
+def test_the_average_is_what_is_validated_and_kept(data):
+    kept = make_classifier()
+    (result,) = train(kept, data, FROM_SCRATCH, average=0.9)
+    logits = Inference(kept.model)(evaluation_batches(data.validation, batch_size=16))
+    assert measure(logits, data.validation.labels, data.classes)["loss"] == pytest.approx(result.validation_loss)
+    plain = make_classifier()
+    train(plain, data, FROM_SCRATCH)
+    assert digests(kept.model.weights) != digests(plain.model.weights)
+
+
+@pytest.mark.parametrize("changes", [{"mixing": Mixing(mixup=0.4, cutmix=1.0)}, {"label_smoothing": 0.1}])
+def test_soft_labels_train(data, changes):
+    classifier = make_classifier()
+    (result,) = train(classifier, data, replace(FROM_SCRATCH, epochs=12, patience=12), **changes)
+    losses = [row["loss"] for row in result.history]
+    assert losses[-1] < losses[0]
+    assert result.history[-1]["val_accuracy"] > 0.8
+
+
+def test_a_stage_that_does_not_augment_does_not_mix(data):
+    stage = Stage(name="head", epochs=2, augment=False)
+    mixed, plain = make_classifier(), make_classifier()
+    train(mixed, data, stage, mixing=Mixing(mixup=1.0), augmentation=PRESETS["strong"])
+    train(plain, data, stage)
+    assert digests(mixed.model.weights) == digests(plain.model.weights)

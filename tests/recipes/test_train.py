@@ -1,0 +1,177 @@
+"""Training from scratch through the real command line, and what it leaves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from recipes.cli import main
+from recipes.parts.config_file import config_to_json, read_config
+from recipes.parts.training import digests
+from recipes.train import PRESETS, Config, check_config, choose_spec, choose_stage
+from zoo import MODELS
+from zoo.spec_json import from_json
+
+FILES = {
+    "calibration.json",
+    "classes.json",
+    "config.json",
+    "history.jsonl",
+    "metrics.json",
+    "model.keras",
+    "report.png",
+    "spec.json",
+    "split.jsonl",
+    "versions.json",
+}
+EVERYTHING = (
+    *("--pool", "soft", "--head-pool", "gem", "--depth", "1", "2", "1", "--width", "0.5"),
+    *(
+        "--optimizer",
+        "adamw",
+        "--label-smoothing",
+        "0.1",
+        "--mixup",
+        "0.2",
+        "--cutmix",
+        "1",
+        "--random-erasing",
+        "0.25",
+    ),
+    *("--ema", "0.9", "--accumulate", "2", "--class-weights", "--horizontal-flip", "--train-images", "300"),
+)
+
+
+def zoo(*words, **environment):
+    command = [sys.executable, "-m", "recipes.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "everything"
+    done = zoo("train", "--preset", "smoke", "--epochs", "2", *EVERYTHING, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_a_run_with_everything_leaves_a_whole_folder(finished):
+    out, done = finished
+    assert done.stdout.splitlines()[-1] == str(out)
+    assert done.stderr == ""
+    assert {file.name for file in out.iterdir()} == FILES
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert len(metrics["stages"][0]["history"]) == 2
+    assert metrics["stages"][0]["trainable_parameters"] < metrics["stages"][0]["parameters"]  # the statistics
+    assert "300 are used" in " ".join(metrics["notices"])
+
+
+def test_the_spec_that_was_trained_is_written_down(finished):
+    out, _ = finished
+    spec = from_json((out / "spec.json").read_text())
+    assert spec == choose_spec(Config(model="vgg_nano", depth=(1, 2, 1), width=0.5, pool="soft", head_pool="gem"))
+    assert read_config(Config, out / "config.json").learning_rate == 2e-3
+
+
+def test_evaluate_answers_what_training_measured(finished, capsys):
+    out, _ = finished
+    assert main(["evaluate", str(out), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    recorded = json.loads((out / "metrics.json").read_text())["test"]
+    assert measured["accuracy"] == recorded["accuracy"]
+    assert measured["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
+
+
+def test_the_same_command_gives_the_same_weights(finished, tmp_path):
+    out, _ = finished
+    done = zoo("train", "--config", out / "config.json", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    one, other = (keras.models.load_model(folder / "model.keras") for folder in (out, tmp_path / "again"))
+    assert digests(one.weights) == digests(other.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_keeps_its_policy(precision, tmp_path):
+    out = tmp_path / "run"
+    words = ("--preset", "smoke", "--epochs", "3", "--precision", precision, "--accumulate", "2", "--out", out)
+    done = zoo("train", *words)
+    assert done.returncode == 0, done.stderr
+    model = keras.models.load_model(out / "model.keras")
+    assert model.get_layer("stage1_block1_conv").compute_dtype == precision.removeprefix("mixed_")
+    logits = model(np.zeros((1, 16, 16, 3), np.float32))
+    assert logits.dtype == "float32"
+    history = [json.loads(line)["loss"] for line in (out / "history.jsonl").read_text().splitlines()]
+    assert history[-1] < history[0]
+
+
+def test_a_plugin_and_a_spec_file_are_trained(tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from keras import layers\n"
+        "from zoo import BLOCKS\n"
+        "@BLOCKS.register('mine')\n"
+        "def mine(inputs, *, filters, strides, style, name):\n"
+        "    x = layers.Conv2D(filters, 3, strides=strides, padding='same', name=f'{name}_conv')(inputs)\n"
+        "    return layers.Activation(style.activation, name=f'{name}_activation')(x)\n"
+    )
+    spec = tmp_path / "mine.json"
+    spec.write_text(json.dumps({**json.loads(_as_json("test_vgg")), "name": "mine"}).replace('"vgg",', '"mine",'))
+    out = tmp_path / "run"
+    words = ("--preset", "smoke", "--model", spec, "--plugin", plugin, "--train-images", "100", "--out", out)
+    done = zoo("train", *words)
+    assert done.returncode == 0, done.stderr
+    model = keras.models.load_model(out / "model.keras")
+    assert not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert json.loads((out / "config.json").read_text())["plugin"] == [str(plugin)]
+
+
+def _as_json(name):
+    from zoo.spec_json import to_json
+
+    return to_json(MODELS[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "vgg_smal"], "vgg_small"),
+        (["--model", "nowhere.json"], "nowhere.json"),
+        (["--epochs", "0"], "--epochs is 1 or more"),
+        (["--accumulate", "0"], "--accumulate is 1 or more"),
+        (["--ema", "1"], r"--ema is in \[0, 1\)"),
+        (["--label-smoothing", "1"], "--label-smoothing"),
+        (["--mixup", "-1"], "--mixup is 0 or more"),
+        (["--random-erasing", "2"], "--random-erasing"),
+        (["--learning-rate", "0"], "learning rate"),
+        (["--weight-decay", "-1"], "Weight decay"),
+        (["--depth", "1", "2"], "depth"),
+        (["--data", "nowhere"], "Unknown data source"),
+        (["--image-size", "4"], "less than 1"),
+        (["--pool", "sofd"], "soft"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(words, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", *words, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    assert not out.exists()
+
+
+def test_every_preset_is_sound():
+    for config in PRESETS.values():
+        check_config(config)
+        assert config_to_json(config)
+
+
+def test_the_learning_rate_of_sgd_grows_with_the_images_of_an_update():
+    plain = choose_stage(Config(), epochs=1, batch_size=64)
+    assert choose_stage(Config(accumulate=4), epochs=1, batch_size=64).learning_rate == 4 * plain.learning_rate
+    assert choose_stage(Config(learning_rate=0.3), epochs=1, batch_size=64).learning_rate == 0.3
