@@ -11,14 +11,17 @@ from zoo.registry import unknown_name
 
 COMMANDS = {
     "finetune": "turn a pretrained network into a classifier of your images",
+    "train": "train a network from scratch",
+    "study": "what each kind of pooling does to accuracy, cost and time",
     "evaluate": "measure a finished run on its test split, or on other images",
     "predict": "classify image files with a finished run",
+    "visualize": "what a finished run looks at in an image",
     "list": "which models the zoo has",
     "describe": "what a network costs, layer by layer",
     "compare": "what networks, depths and kinds of layer cost, side by side",
     "copy": "put a copy of a recipe before you, to change",
 }
-RECIPES = ("finetune", "evaluate", "predict", "describe", "compare")
+RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "describe", "compare")
 # Scripts that cannot have the name of their command, because Python has that name already.
 SCRIPTS = {"list": "list_models"}
 
