@@ -35,7 +35,7 @@ class Config:
     """What to measure, on what."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder: the last line that `zoo finetune` printed."""
+    """A run folder: the last line that `zoo finetune` or `zoo train` printed."""
     data: str | None = None
     """What else to measure on, or where the run's images are now: `digits`, `folder:PATH`, `idx:PATH` or
     `tfds:NAME`."""
@@ -43,6 +43,8 @@ class Config:
     """Images a step."""
     bad_images: Literal["skip", "error"] = "skip"
     """What to do about files that cannot be decoded: list and skip them, or stop."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers layers of your own, if the model has any. May be given several times."""
     json: bool = False
     """Print the measures as JSON, in the form that `metrics.json` has for a split, with `notices` added."""
 
@@ -68,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
     from recipes.parts.metrics import class_table, measure, metrics_table
     from recipes.parts.recorded import read_split, scan_recorded, scan_unseen
 
-    finished = load_run(config.run)
+    finished = load_run(config.run, plugins=config.plugin)
     with Display(quiet=config.json) as display:
         source = _open(config, finished)
         records = read_split(config.run / "split.jsonl")

@@ -32,9 +32,11 @@ class Config:
     """What to classify, with what."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder: the last line that `zoo finetune` printed."""
+    """A run folder: the last line that `zoo finetune` or `zoo train` printed."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files: JPEG, PNG, BMP, GIF or WebP."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers layers of your own, if the model has any. May be given several times."""
     json: bool = False
     """Print a JSON list of objects with `file`, `classes` and `scores`, all classes unless --top is given."""
     top: int | None = None
@@ -64,29 +66,21 @@ def run(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
     import tensorflow as tf
 
     from recipes.parts.finished_run import load_run
-    from recipes.parts.folder import read_image_file
-    from recipes.parts.images import decode, inspect
+    from recipes.parts.image_file import load_image
     from recipes.parts.inference import Inference
     from recipes.parts.metrics import log_softmax
 
-    finished = load_run(config.run)
+    finished = load_run(config.run, plugins=config.plugin)
     infer = Inference(finished.model)
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []
 
     def read(path: Path) -> tf.Tensor | None:
         try:
-            encoded = read_image_file(path)
-            inspect(encoded)
-            return decode(tf.constant(encoded), size=finished.image_size, resize=finished.resize)
-        except OSError as error:
-            reason = str(error.strerror or error)
+            return load_image(path, size=finished.image_size, resize=finished.resize)
         except InputError as error:
-            reason = str(error)
-        except tf.errors.InvalidArgumentError:
-            reason = "its image data is damaged"
-        unreadable.append(f"{printable(str(path))}: {reason}")
-        return None
+            unreadable.append(str(error))
+            return None
 
     with Display(quiet=config.json) as display, display.working("classifying images") as progress:
         for start in range(0, len(config.images), BATCH):

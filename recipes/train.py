@@ -64,8 +64,8 @@ class Config:
     optimizer: OptimizerName = "sgd"
     """`sgd`, with Nesterov momentum of 0.9, or `adamw`."""
     learning_rate: float | None = None
-    """Peak learning rate. By default 0.05 for sgd at 128 images an update, in proportion to them, and 0.002 for
-    adamw."""
+    """Peak learning rate. By default 0.1 for sgd at 64 images an update, in proportion to them (Goyal et al. 2017),
+    and 0.002 for adamw."""
     weight_decay: float | None = None
     """Decay of weights, but not of biases and norms, times the learning rate; by default 0.005 for sgd, 0.05 for
     adamw."""
@@ -82,7 +82,7 @@ class Config:
     ema: float = 0.0
     """Decay, in [0, 1), of a moving average of the weights that takes their place; 0 for none, 0.999 for many steps."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """The 16-bit kinds are faster on most GPUs; here they helped no network on a CPU."""
+    """The 16-bit kinds are faster on most GPUs, and slower on most CPUs."""
     accumulate: int = 1
     """Batches whose gradients make up one update: as a batch so many times larger, in the memory of one."""
     class_weights: bool = False
@@ -164,7 +164,7 @@ def choose_spec(config: Config) -> ModelSpec:
 def choose_stage(config: Config, *, epochs: int, batch_size: int) -> Stage:
     """How it is trained: all of it at once, to the end of its schedule."""
     images = batch_size * config.accumulate
-    rate, decay = {"sgd": (0.05 * images / 128, 5e-3), "adamw": (2e-3, 0.05)}[config.optimizer]
+    rate, decay = {"sgd": (0.1 * images / 64, 5e-3), "adamw": (2e-3, 0.05)}[config.optimizer]
     return Stage(
         name="training",
         unfreeze="all",

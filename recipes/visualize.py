@@ -46,13 +46,15 @@ class Config:
     """What to look at, with what."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder: the last line that `zoo finetune` printed."""
+    """A run folder: the last line that `zoo finetune` or `zoo train` printed."""
     image: Path
     """An image file: JPEG, PNG, BMP, GIF or WebP."""
     class_name: str | None = None
     """The class whose evidence Grad-CAM shows; the predicted one by default."""
     layer: str | None = None
     """The layer whose feature map Grad-CAM weighs; by default the last one before the pooling of the head."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers layers of your own, if the model has any. May be given several times."""
     out: Path | None = None
     """Where to put the figure: a .png file that does not exist yet. By default RUN/visualize-<name of the image>.png,
     with a number added if there is one already."""
@@ -91,7 +93,7 @@ def run(config: Config) -> Path:
     from recipes.parts.visualization_figure import Evidence, draw_visualization
     from zoo.graph import Graph
 
-    finished = load_run(config.run)
+    finished = load_run(config.run, plugins=config.plugin)
     if config.class_name is not None and config.class_name not in finished.classes:
         raise unknown_name("class", printable(config.class_name), map(printable, finished.classes))
     graph = Graph(finished.model)

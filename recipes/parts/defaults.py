@@ -82,9 +82,10 @@ def choose_training_defaults(
         gpu: Whether a GPU is there.
     """
     least = 3 * output_stride
-    most = max(least, native_size if gpu else min(native_size, 128))
+    # Networks for images of 32 pixels have more to see, and still enough to see it with, at 64.
+    most = max(least, 64, native_size if gpu else min(native_size, 128))
     image_size = max(least, min(most, median_side))
-    batch_size = 32 if train_images < 2_000 else 64 if train_images < 10_000 else 128
+    batch_size = 32 if train_images < 2_000 else 64
     epochs = max(12, min(60, round(30_000 / train_images)))
     return Defaults(
         image_size=image_size,
@@ -94,7 +95,7 @@ def choose_training_defaults(
         reasons={
             "image_size": f"image size {image_size}: the median shorter side is {median_side} px; from {least}, for a "
             f"feature map of 3 x 3 at the end, to {most}" + ("" if gpu else " (without a GPU)"),
-            "batch_size": f"batch size {batch_size}: 32 below 2,000 training images, 64 below 10,000, then 128",
+            "batch_size": f"batch size {batch_size}: 32 below 2,000 training images, 64 from there on",
             "epochs": f"{epochs} epochs: about 30,000 images, from 12 to 60 epochs",
             "augmentation": "light augmentation: shifts, turns and changes of light; no flips, which change some "
             "labels (--horizontal-flip)",

@@ -1,5 +1,6 @@
 """A run folder, read back: the model, its classes, and how to ask it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import keras
 import custom_ops.layers
 import zoo.layers
 from recipes.parts.images import Resize
+from recipes.parts.names import listed
 from recipes.parts.run_folder import read_run_file
+from zoo import load_plugin
 from zoo.errors import InputError
 
 LAYERS = (custom_ops.layers, zoo.layers)
@@ -34,12 +37,19 @@ class FinishedRun:
     """From float32 pixels from 0 to 255 to logits."""
 
 
-def load_run(folder: Path) -> FinishedRun:
-    """Load a run folder; nothing else is needed.
+def load_run(folder: Path, *, plugins: Sequence[Path] = ()) -> FinishedRun:
+    """Load a run folder; nothing else is needed, unless its model has layers of the user's own.
+
+    Args:
+        folder: What the run left.
+        plugins: Python files that register such layers. The run knows which they were, but a folder that comes from
+            elsewhere must not say what is run here.
 
     Raises:
-        InputError: If it is no folder of a finished run, or damaged.
+        InputError: If it is no folder of a finished run, or damaged, or a plugin fails.
     """
+    for plugin in plugins:
+        load_plugin(plugin)
     config = read_run_file(folder, "config.json")
     classes = read_run_file(folder, "classes.json")
     calibration = read_run_file(folder, "calibration.json")
@@ -55,7 +65,9 @@ def load_run(folder: Path) -> FinishedRun:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"The run folder {folder} is damaged: {what}") from None
+        missing = [str(plugin) for plugin in config.get("plugin", []) if not plugins]
+        hint = f". It was trained with plugins; give them again: --plugin {listed(missing)}" if missing else ""
+        raise InputError(f"The run folder {folder} is damaged: {what}{hint}") from None
     if run.model.output_shape[-1] != len(run.classes):
         raise InputError(
             f"The run folder {folder} is damaged: model.keras has {run.model.output_shape[-1]} outputs, classes.json "

@@ -24,6 +24,12 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(name: str, length: int) -> str:
+    """Return a name made printable, and cut to `length` characters, as figures need it."""
+    shown = printable(name)
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
 def listed(names: Sequence[str], *, most: int = 5) -> str:
     """Return the first few names, made printable, and how many more there are.
 

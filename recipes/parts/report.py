@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from recipes.parts.metrics import log_softmax
-from recipes.parts.names import printable
+from recipes.parts.names import shortened
 from recipes.parts.run_folder import complete_or_absent
 
 TRAINING, VALIDATION = "#9aa5b1", "#0b6e99"
@@ -128,7 +128,7 @@ def _confusion(axes: Axes, matrix: Sequence[Sequence[int]], classes: Sequence[st
     if len(classes) > MOST_NAMED_CLASSES:
         return
     ticks = np.arange(len(classes))
-    shown = [_short(name, 16) for name in classes]
+    shown = [shortened(name, 16) for name in classes]
     axes.set_yticks(ticks, shown)
     if max(map(len, shown)) * len(shown) <= 50:
         axes.set_xticks(ticks, shown)
@@ -162,13 +162,6 @@ def _mistakes(
     for axes, index in zip(grid.flat, worst, strict=False):
         score = math.exp(log_probabilities[index, predicted[index]])
         axes.imshow(images[index])
-        title: Text = axes.set_title(
-            f"{_short(classes[labels[index]], 18)}\ntaken for {_short(classes[predicted[index]], 14)} ({score:.2f})"
-        )
+        true, taken = (classes[label] for label in (labels[index], predicted[index]))
+        title: Text = axes.set_title(f"{shortened(true, 18)}\ntaken for {shortened(taken, 14)} ({score:.2f})")
         title.set_fontsize(8)
-
-
-def _short(name: str, length: int) -> str:
-    """A class name fit for a figure: printable and not too long."""
-    shown = printable(name)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"

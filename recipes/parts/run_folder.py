@@ -139,8 +139,8 @@ def read_run_file(run: Path, name: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"{run} is not the folder of a finished run: it holds no {name}. Give the path that `zoo finetune` printed "
-            "last"
+            f"{run} is not the folder of a finished run: it holds no {name}. Give the path that `zoo finetune` or "
+            "`zoo train` printed last"
         ) from None
     except (ValueError, OSError) as error:
         raise InputError(f"Cannot read {path}: {error}") from None

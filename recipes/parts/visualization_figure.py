@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from recipes.parts.feature_maps import Reduction, select_channels
 from recipes.parts.first_kernels import Kernels
-from recipes.parts.names import printable
+from recipes.parts.names import shortened
 from recipes.parts.run_folder import complete_or_absent
 
 EXPLAINED, OTHER = "#0b6e99", "#9aa5b1"
@@ -74,7 +74,7 @@ def draw_visualization(
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         layout = ConstrainedLayoutEngine(h_pad=0.08)
         figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5 + 0.17 * len(notes)), layout=layout)
-        figure.suptitle(_short(title, 120), fontsize=12)
+        figure.suptitle(shortened(title, 120), fontsize=12)
         figure.supxlabel("\n".join(notes), fontsize=8, x=0.01, ha="left", color="#555555")
         grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
         _top(figure.add_subfigure(grid[0]), image, scores, evidence, kernels)
@@ -118,9 +118,9 @@ def _evidence(axes: Axes, image: np.ndarray, evidence: Evidence) -> None:
     bar.yaxis.tick_right()
     bar.set_xticks([])
     bar.set_yticks([0, 1], ["0", "max"])
-    axes.set_title(f"Grad-CAM: evidence for {_short(evidence.class_name, 24)}")
+    axes.set_title(f"Grad-CAM: evidence for {shortened(evidence.class_name, 24)}")
     height, width = evidence.positions
-    axes.set_xlabel(f"{_short(evidence.layer, 36)}, {height} × {width} positions")
+    axes.set_xlabel(f"{shortened(evidence.layer, 36)}, {height} × {width} positions")
     if largest <= 0:
         words = "no position\nspeaks for this class"
         ground = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7}
@@ -133,7 +133,7 @@ def _scores(axes: Axes, scores: Sequence[tuple[str, float]], explained: str) -> 
     colors = [EXPLAINED if name == explained else OTHER for name, _ in scores]
     axes.barh(places, [score for _, score in scores], color=colors, height=0.28)
     for place, (name, score) in zip(places, scores, strict=True):
-        axes.text(0, place - 0.22, _short(name, 22), va="bottom")
+        axes.text(0, place - 0.22, shortened(name, 22), va="bottom")
         axes.text(1, place - 0.22, f"{score:.3f}", va="bottom", ha="right")
     axes.set_xlim(0, 1)
     axes.set_ylim(max(len(scores), 5) - 0.5, -0.7)
@@ -153,7 +153,7 @@ def _kernels(axes: Axes, kernels: Kernels) -> None:
     axes.imshow(mosaic(pictures, rows, columns))
     axes.set_title("kernels of the first convolution")
     counted = f"{len(pictures)} of {total}" if len(pictures) < total else f"{total}"
-    size = f"{_short(kernels.layer, 28)}: {counted}, {height} × {width}"
+    size = f"{shortened(kernels.layer, 28)}: {counted}, {height} × {width}"
     axes.set_xlabel("\n".join(filter(None, (size, kernels.meaning))))
     _bare(axes)
 
@@ -166,7 +166,7 @@ def _before_and_after(figure: SubFigure, reduction: Reduction, before: np.ndarra
         axes.imshow(mosaic(_scaled(maps[..., channels].transpose(2, 0, 1)), _tile_rows(before, after), COLUMNS))
         _bare(axes)
     layer, kind, source = (
-        _short(name, 50) for name in (reduction.call.name, type(reduction.call.operation).__name__, reduction.source)
+        shortened(name, 50) for name in (reduction.call.name, type(reduction.call.operation).__name__, reduction.source)
     )
     old, new = (" × ".join(map(str, maps.shape)) for maps in (before, after))
     panels[0].set_title(f"before {layer}: {old}\nfrom {source}", loc="left", fontsize=9)
@@ -241,9 +241,3 @@ def _bare(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-
-
-def _short(name: str, length: int) -> str:
-    """A name fit for a figure: printable and not too long."""
-    shown = printable(name)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"

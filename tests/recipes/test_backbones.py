@@ -83,9 +83,7 @@ def test_unknown_name_is_answered_with_the_closest_and_the_list(wrong, right):
 
 @pytest.mark.parametrize("weights", [None, "none", "None"])
 def test_no_weights_are_refused(weights):
-    with pytest.raises(
-        InputError, match=r"needs weights.* only fine-tunes.*`zoo train` trains from scratch"
-    ):
+    with pytest.raises(InputError, match=r"needs weights.* only fine-tunes.*`zoo train` trains from scratch"):
         check_weights(find("MobileNetV2"), weights)
 
 

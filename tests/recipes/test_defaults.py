@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from recipes.parts.defaults import Defaults, choose_defaults
+from recipes.parts.defaults import Defaults, choose_defaults, choose_training_defaults
 
 
 def choose(**changes):
@@ -53,3 +53,27 @@ def test_every_choice_has_its_reason_on_one_line():
         assert not any("\n" in reason for reason in found.reasons.values())
         assert str(found.image_size) in found.reasons["image_size"]
         assert str(found.epochs) in found.reasons["epochs"]
+
+
+def training_defaults(**changes):
+    facts = {"train_images": 5_000, "median_side": 40, "native_size": 32, "output_stride": 8, "gpu": False}
+    return choose_training_defaults(**{**facts, **changes})
+
+
+def test_from_scratch_the_image_size_is_that_of_the_images_within_what_the_network_can_use():
+    assert training_defaults(median_side=28).image_size == 28
+    assert training_defaults(median_side=8).image_size == 24  # 3 x 3 positions at the end
+    assert training_defaults(median_side=500).image_size == 64
+    assert training_defaults(median_side=500, native_size=224, output_stride=32).image_size == 128
+    assert training_defaults(median_side=500, native_size=224, output_stride=32, gpu=True).image_size == 224
+
+
+def test_from_scratch_fewer_images_are_shown_more_often():
+    epochs = [training_defaults(train_images=images).epochs for images in (100, 1_250, 100_000)]
+    assert epochs == [60, 24, 12]
+
+
+def test_every_reason_from_scratch_says_its_number():
+    defaults = training_defaults()
+    for name in ("image_size", "batch_size", "epochs"):
+        assert str(getattr(defaults, name)) in defaults.reasons[name]

@@ -110,27 +110,6 @@ def test_mixed_precision_trains_and_keeps_its_policy(precision, tmp_path):
     assert history[-1] < history[0]
 
 
-def test_a_plugin_and_a_spec_file_are_trained(tmp_path):
-    plugin = tmp_path / "plugin.py"
-    plugin.write_text(
-        "from keras import layers\n"
-        "from zoo import BLOCKS\n"
-        "@BLOCKS.register('mine')\n"
-        "def mine(inputs, *, filters, strides, style, name):\n"
-        "    x = layers.Conv2D(filters, 3, strides=strides, padding='same', name=f'{name}_conv')(inputs)\n"
-        "    return layers.Activation(style.activation, name=f'{name}_activation')(x)\n"
-    )
-    spec = tmp_path / "mine.json"
-    spec.write_text(json.dumps({**json.loads(_as_json("test_vgg")), "name": "mine"}).replace('"vgg",', '"mine",'))
-    out = tmp_path / "run"
-    words = ("--preset", "smoke", "--model", spec, "--plugin", plugin, "--train-images", "100", "--out", out)
-    done = zoo("train", *words)
-    assert done.returncode == 0, done.stderr
-    model = keras.models.load_model(out / "model.keras")
-    assert not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert json.loads((out / "config.json").read_text())["plugin"] == [str(plugin)]
-
-
 def _as_json(name):
     from zoo.spec_json import to_json
 
@@ -175,3 +154,39 @@ def test_the_learning_rate_of_sgd_grows_with_the_images_of_an_update():
     plain = choose_stage(Config(), epochs=1, batch_size=64)
     assert choose_stage(Config(accumulate=4), epochs=1, batch_size=64).learning_rate == 4 * plain.learning_rate
     assert choose_stage(Config(learning_rate=0.3), epochs=1, batch_size=64).learning_rate == 0.3
+
+
+PLUGIN_WITH_A_LAYER = """
+import keras
+from keras import layers
+from zoo import BLOCKS
+
+
+@keras.saving.register_keras_serializable("test_train")
+class Twice(layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+@BLOCKS.register("twice")
+def twice(inputs, *, filters, strides, style, name):
+    x = layers.Conv2D(filters, 3, strides=strides, padding="same", name=f"{name}_conv")(inputs)
+    return Twice(name=f"{name}_twice")(x)
+"""
+
+
+def test_a_run_with_layers_of_the_users_own_is_read_with_their_plugin_only(tmp_path):
+    """A run folder from elsewhere must not say what is run here."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN_WITH_A_LAYER)
+    spec = tmp_path / "mine.json"
+    spec.write_text(_as_json("test_vgg").replace('"block": "vgg"', '"block": "twice"'))
+    out = tmp_path / "run"
+    words = ("--preset", "smoke", "--model", spec, "--plugin", plugin, "--train-images", "100", "--out", out)
+    assert zoo("train", *words).returncode == 0
+    without = zoo("evaluate", out)
+    assert without.returncode == 2
+    assert f"give them again: --plugin {plugin}" in without.stderr
+    assert without.stderr.count("\n") == 1
+    with_it = zoo("evaluate", out, "--plugin", plugin)
+    assert with_it.returncode == 0, with_it.stderr
