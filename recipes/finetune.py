@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="zoo finetune",
             description=__doc__ or "",
             presets=PRESETS,
-            follows={"stages": "strategy"},
+            follows={"stages": ["strategy"]},
         )
         print(run(config))
 

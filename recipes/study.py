@@ -6,18 +6,20 @@
 
 Every model is trained from scratch with every pool between its stages and every seed: same images, same order, same
 schedule, no augmentation. The result is a table, as `table.csv` and `table.md`, and a figure, `study.png`. Accuracy is
-that of the test split after the epoch of lowest validation loss; a difference counts if the ranges over seeds lie
-apart. Time is that of a whole training, validation and tracing included.
+that of the test split after the epoch of lowest validation loss; a difference is worth a second look if the ranges over
+seeds lie apart. Time is that of a whole training, validation and tracing included.
 
-A study that was stopped goes on with the same command and its `--out`: what has been trained is not trained again.
+A study that was stopped goes on with the same command and its `--out`, and may be given more models, pools and seeds:
+what has been trained is not trained again.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -26,14 +28,17 @@ from recipes.parts.command_line import guarded, parse
 from recipes.parts.config_file import config_to_json
 from recipes.parts.defaults import choose_training_defaults
 from recipes.parts.display import Display, duration
-from recipes.parts.names import printable
+from recipes.parts.names import counted, listed, printable, shortened
 from recipes.parts.networks import find_spec
 from recipes.parts.run_folder import append_line, new_run_folder, read_run_file, write_json
 from recipes.parts.settings import check_settings
-from recipes.parts.stages import Stage
+from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.study_tables import draw_study, read_results, study_table, summarise, write_tables
-from zoo import load_plugin, vary
+from zoo import ModelSpec, load_plugin, vary
 from zoo.errors import InputError
+from zoo.spec_json import to_json
+
+STUDY, RESULTS = "study.json", "results.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +96,10 @@ def run(config: Config) -> Path:
             raise InputError(f"--{name} takes one value or more, each once. Received: {' '.join(map(str, values))}")
     for seed in config.seeds:
         check_settings(batch_size=config.batch_size, seed=seed, memory_budget=0)
-    if config.epochs < 1:
-        raise InputError(f"--epochs is 1 or more. Received: {config.epochs}")
+    for name in ("epochs", "image_size"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is 1 or more. Received: {value}")
     choose_stage(config)
     if not config.plugin:  # which may register models and pools
         for model in config.models:
@@ -116,19 +123,45 @@ def choose_stage(config: Config) -> Stage:
 
 
 def _folder(config: Config) -> AbstractContextManager[Path]:
-    """A new folder, or that of the same study."""
-    if config.out is None or not (config.out / "results.jsonl").exists():
-        return new_run_folder(config.out, "study")
-    begun = read_run_file(config.out, "config.json")
-    wanted = config_to_json(config, leave_out=("out",))
-    other = [name for name in wanted if begun.get(name) != wanted[name]]
-    if other:
-        changes = ", ".join(f"--{name.replace('_', '-')} was {begun.get(name)}" for name in other)
-        raise InputError(
-            f"{printable(str(config.out))} holds another study: {changes}. Give the same settings to go on with it, or "
-            "another --out"
-        )
-    return nullcontext(config.out.absolute())
+    """A new folder, or one in which a study was begun."""
+    if config.out is not None and config.out.is_dir():
+        inside = {file.name for file in config.out.iterdir()}
+        if STUDY in inside or inside == {"versions.json"}:  # the latter was killed before it knew its images
+            return nullcontext(config.out.absolute())
+    return new_run_folder(config.out, "study", record=RESULTS)
+
+
+def begin_or_go_on(folder: Path, settings: dict[str, Any], networks: dict[str, ModelSpec]) -> list[dict[str, Any]]:
+    """Write down what is studied, or compare it with what the folder is for.
+
+    Args:
+        folder: Of the study.
+        settings: What every result depends on, plain values.
+        networks: What is trained, by name. There may be others than before, but not under the same name.
+
+    Returns:
+        The results there are.
+
+    Raises:
+        InputError: If the folder is that of another study, or damaged.
+    """
+    specs = {name: json.loads(to_json(spec)) for name, spec in networks.items()}
+    if (folder / STUDY).exists():
+        begun = read_run_file(folder, STUDY)
+        known = begun.get("networks") if isinstance(begun, dict) else None
+        if not isinstance(known, dict):
+            raise InputError(f"{printable(str(folder / STUDY))} is damaged. Begin anew with another --out")
+        changed = [name for name, value in settings.items() if begun.get(name) != value]
+        changed += [name for name, spec in specs.items() if known.get(name, spec) != spec]
+        if changed:
+            raise InputError(
+                f"{printable(str(folder))} holds another study; changed since: {listed(changed)}. To go on, give what "
+                f"its {STUDY} says; else another --out"
+            )
+        specs = known | specs
+    write_json(folder / STUDY, {**settings, "networks": specs})
+    (folder / RESULTS).touch()
+    return read_results(folder / RESULTS)
 
 
 def _run(config: Config, folder: Path, display: Display) -> None:
@@ -181,14 +214,18 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         display.say(f"  {notice}")
 
     # 2. Training, one network after the other.
-    results = folder / "results.jsonl"
-    write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
-    results.touch()
-    done = {(row["model"], row["pool"], row["seed"]) for row in read_results(results)}
+    settings = {
+        # With the images and the specs themselves, as files of the same name may have become others. The first seed
+        # shows in the images.
+        **config_to_json(config, leave_out=("out", "models", "pools", "seeds", "plugin")),
+        "images": data.fingerprint,
+    }
+    done = begin_or_go_on(folder, settings, {f"{model}, {pool}": spec for (model, pool), spec in specs.items()})
+    trained = {(row["model"], row["pool"], row["seed"]) for row in done}
     # Seed by seed, so that a study that is stopped half-way has something to say of every pool.
-    todo = [(*pair, seed) for seed in config.seeds for pair in specs if (*pair, seed) not in done]
+    todo = [(*pair, seed) for seed in config.seeds for pair in specs if (*pair, seed) not in trained]
     if done:
-        display.say(f"  {len(done)} networks are trained already, {len(todo)} are not")
+        display.say(f"  {counted(len(done), 'network')} trained already, {len(todo):,} to go")
     with display.working("training") as progress:
         spent = 0.0
         for number, (model, pool, seed) in enumerate(todo):
@@ -196,31 +233,36 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             keras.utils.set_random_seed(seed)
             classifier = build_untrained(specs[model, pool], image_size=size, num_classes=len(data.classes))
             total = describe(classifier.model).total
-            (result,) = run_stages(
-                classifier,
-                [choose_stage(config)],
-                data,
-                batch_size=config.batch_size,
-                augmentation=Augmentation(),
-                seed=seed,
-                callbacks=[Epochs()],
-            )
+            row: dict[str, Any] = {
+                "model": model,
+                "pool": pool,
+                "seed": seed,
+                "parameters": total.parameters,
+                "multiply_adds": total.multiply_adds,
+            }
+            try:
+                (result,) = run_stages(
+                    classifier,
+                    [choose_stage(config)],
+                    data,
+                    batch_size=config.batch_size,
+                    augmentation=Augmentation(),
+                    seed=seed,
+                    callbacks=[Epochs()],
+                )
+            except TrainingFailed as error:  # which it would again, with the same seed
+                append_line(folder / RESULTS, {**row, "failed": str(error)})
+                display.say(f"  {number + 1}/{len(todo)}  {printable(model)}, {printable(pool)}, seed {seed}: {error}")
+                continue
             logits = Inference(classifier.model)(evaluation_batches(data.test, batch_size=config.batch_size))
             measured = measure(logits, data.test.labels, data.classes)
-            append_line(
-                results,
-                {
-                    "model": model,
-                    "pool": pool,
-                    "seed": seed,
-                    "parameters": total.parameters,
-                    "multiply_adds": total.multiply_adds,
-                    "seconds": result.seconds,
-                    "best_epoch": result.best_epoch,
-                    "validation_loss": result.validation_loss,
-                    "accuracy": measured["accuracy"],
-                },
-            )
+            row |= {
+                "seconds": result.seconds,
+                "best_epoch": result.best_epoch,
+                "validation_loss": result.validation_loss,
+                "accuracy": measured["accuracy"],
+            }
+            append_line(folder / RESULTS, row)
             spent += result.seconds
             left = duration(spent / (number + 1) * (len(todo) - number - 1))
             display.say(
@@ -229,9 +271,12 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             )
 
     # 3. What came out.
-    rows = summarise(read_results(results), models=config.models, pools=config.pools)
+    results = [row for row in read_results(folder / RESULTS) if row["seed"] in config.seeds]
+    rows = summarise(results, models=config.models, pools=config.pools)
+    if not rows:
+        raise TrainingFailed("Not one network could be trained: lower --learning-rate, and give another --out")
     write_tables(folder, rows)
-    draw_study(folder / "study.png", rows, title=f"{printable(config.data)}, {size} px, {config.epochs} epochs")
+    draw_study(folder / "study.png", rows, title=f"{shortened(config.data, 80)}, {size} px, {config.epochs} epochs")
     display.show(study_table(rows))
     display.say(f"see {printable(str(folder))}/study.png")
 

@@ -84,9 +84,10 @@ class Config:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """The 16-bit kinds are faster on most GPUs, and slower on most CPUs."""
     accumulate: int = 1
-    """Batches whose gradients make up one update: as a batch so many times larger, in the memory of one."""
+    """Batches whose mean gradient makes up one update: as a batch so many times larger, in the memory of one; but batch
+    norm still sees one at a time."""
     class_weights: bool = False
-    """Weigh rare classes up in the loss, so that each class counts alike."""
+    """Weigh rare classes up in the loss, so that each class counts alike; the epoch to keep is chosen without."""
     augmentation: Literal["none", "light", "medium", "strong"] | None = None
     """How much training images are changed at random."""
     horizontal_flip: bool = False
@@ -112,7 +113,12 @@ class Config:
 
 PRESETS = {
     "smoke": Config(model="vgg_nano", image_size=16, epochs=1),
+    "fashion_mnist": Config(
+        data="idx:/usr/share/datasets/fashion-mnist", model="vgg_small", depth=(1, 2, 3), epochs=16
+    ),
 }
+# What is chosen by the rule that goes with them, unless it is given as well.
+FOLLOWS = {"learning_rate": ["optimizer", "batch_size", "accumulate"], "weight_decay": ["optimizer"]}
 
 
 def run(config: Config) -> Path:
@@ -136,7 +142,7 @@ def run(config: Config) -> Path:
 
 
 def check_config(config: Config) -> None:
-    """Raise `InputError` for whatever is wrong whatever the data; before TensorFlow is loaded."""
+    """Raise `InputError` for what can be seen to be wrong before TensorFlow is loaded and the data is read."""
     if not config.plugin:  # which may register the model
         choose_spec(config)
     check_settings(batch_size=config.batch_size, seed=config.seed, memory_budget=config.memory_budget)
@@ -184,8 +190,6 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     display.say(f"training {printable(config.model)} on {source}, from random weights")
     gpu = runtime.start(seed=config.seed, deterministic=config.deterministic)
     # These import TensorFlow, which has to be started first.
-    import keras
-
     from recipes.parts.augment import PRESETS as AUGMENTATIONS
     from recipes.parts.classifier import build_untrained
     from recipes.parts.dataset import materialise
@@ -196,6 +200,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.sources import open_source
     from recipes.parts.subset import take_training_images
     from recipes.parts.training import balanced_class_weights, run_stages
+    from zoo.graph import dtype_policy
 
     # 1. The data, and what it decides.
     for plugin in config.plugin:
@@ -221,8 +226,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             display.say(f"  {reason}")
 
     # 2. The model, and how it is trained.
-    keras.config.set_dtype_policy(config.precision)
-    with display.working(f"building {spec.name}"):
+    with display.working(f"building {spec.name}"), dtype_policy(config.precision):
         classifier = build_untrained(spec, image_size=image_size, num_classes=len(found.classes))
     require_space(folder, 50_000_000 + 5 * classifier.model.count_params())  # 4 bytes a parameter, and some
     stage = choose_stage(config, epochs=epochs, batch_size=batch_size)
@@ -250,6 +254,12 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         )
     for notice in data.notices:
         display.say(f"  {notice}")
+    steps = math.ceil(len(data.train) / batch_size)
+    if config.accumulate > steps:
+        raise InputError(
+            f"An epoch has {steps:,} batches, too few to make up one update: lower --accumulate, which is "
+            f"{config.accumulate}"
+        )
     write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
     with complete_or_absent(folder / "spec.json") as beside:
         beside.write_text(to_json(spec) + "\n", encoding="utf-8")
@@ -291,7 +301,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of this recipe."""
 
     def job() -> None:
-        config = parse(Config, arguments, prog="zoo train", description=__doc__ or "", presets=PRESETS)
+        config = parse(
+            Config,
+            arguments,
+            prog="zoo train",
+            description=__doc__ or "",
+            presets=PRESETS,
+            follows=FOLLOWS,
+        )
         print(run(config))
 
     return guarded(job)

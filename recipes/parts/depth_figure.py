@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from recipes.parts.figures import figure_style
 from recipes.parts.run_folder import complete_or_absent
 
 
@@ -20,7 +20,7 @@ def draw_depths(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: For each model and depth, the shallowest first, `model`, `depth` (blocks a stage), `parameters`,
             `multiply_adds`, `receptive_field` and `input_shape` (pixels).
     """
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9}):
+    with figure_style():
         figure = Figure(figsize=(11, 3.6), layout="constrained")
         parameters, multiply_adds, fields = figure.subplots(1, 3)
         for name in dict.fromkeys(row["model"] for row in rows):

@@ -9,7 +9,7 @@ import keras
 import custom_ops.layers
 import zoo.layers
 from recipes.parts.images import Resize
-from recipes.parts.names import listed
+from recipes.parts.names import printable
 from recipes.parts.run_folder import read_run_file
 from zoo import load_plugin
 from zoo.errors import InputError
@@ -53,6 +53,8 @@ def load_run(folder: Path, *, plugins: Sequence[Path] = ()) -> FinishedRun:
     config = read_run_file(folder, "config.json")
     classes = read_run_file(folder, "classes.json")
     calibration = read_run_file(folder, "calibration.json")
+    noted = config.get("plugin") if isinstance(config, dict) else None
+    trained_with = noted if isinstance(noted, list) else []
     try:
         run = FinishedRun(
             folder=folder,
@@ -65,8 +67,8 @@ def load_run(folder: Path, *, plugins: Sequence[Path] = ()) -> FinishedRun:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        missing = [str(plugin) for plugin in config.get("plugin", []) if not plugins]
-        hint = f". It was trained with plugins; give them again: --plugin {listed(missing)}" if missing else ""
+        again = " ".join(f"--plugin {printable(str(file))}" for file in trained_with)
+        hint = f". It was trained with a plugin; give it again: {again}" if again and not plugins else ""
         raise InputError(f"The run folder {folder} is damaged: {what}{hint}") from None
     if run.model.output_shape[-1] != len(run.classes):
         raise InputError(

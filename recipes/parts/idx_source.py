@@ -1,4 +1,4 @@
-"""Images and labels in IDX files, the format of MNIST, Fashion-MNIST, KMNIST and EMNIST."""
+"""Images and labels in IDX files, the format of MNIST, Fashion-MNIST and KMNIST."""
 
 import gzip
 import math
@@ -29,7 +29,7 @@ _LABEL_FILES = ("labels-idx1-ubyte",)
 
 _UNSIGNED_BYTE = 0x08
 _MOST_BYTES = 2**30
-"""Larger files are refused, since all of one is held in memory. The largest of EMNIST has half as many."""
+"""Larger files are refused, since all of one is held in memory."""
 _MOST_TEXT = 2**16
 _GZIP = b"\x1f\x8b"
 _HOW_TO_NAME = "Write the name of each class into it, one a line, that of label 0 first"

@@ -2,12 +2,10 @@
 
 import math
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from recipes.parts.figures import figure_style
 from recipes.parts.metrics import log_softmax
 from recipes.parts.names import shortened
 from recipes.parts.run_folder import complete_or_absent
@@ -54,8 +53,7 @@ def draw_report(
         notices: What should be known about the data, one line each.
     """
     # Class names are the user's: a dollar sign in one must not start a formula.
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with figure_style():
         figure = Figure(figsize=(13, 9.5), layout="constrained")
         figure.suptitle(f"{title}\n{subtitle}", fontsize=12)
         grid = figure.add_gridspec(2, 1, height_ratios=(1.45, 1))

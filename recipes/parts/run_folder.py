@@ -28,12 +28,13 @@ PACKAGES = (
 
 
 @contextmanager
-def new_run_folder(path: Path | None, recipe: str) -> Iterator[Path]:
+def new_run_folder(path: Path | None, recipe: str, *, record: str = HISTORY) -> Iterator[Path]:
     """Claim a folder for a run; leave no trace of it if the run ends before anything has been trained.
 
     Args:
         path: Where; it must not exist yet, or be empty. None means `runs/<recipe>-<UTC time>` below the current folder.
         recipe: What the default is called after.
+        record: The file whose first line says that something has been trained.
 
     Yields:
         The folder's absolute path. `versions.json` is in it.
@@ -46,7 +47,7 @@ def new_run_folder(path: Path | None, recipe: str) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        history = folder / HISTORY
+        history = folder / record
         if not history.exists() or not history.stat().st_size:
             # The folder was empty when it was claimed: all that is in it is this run's.
             for file in folder.iterdir():

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.table import Table
 
 from recipes.parts import cost_tables
-from recipes.parts.names import printable
+from recipes.parts.figures import figure_style
+from recipes.parts.names import printable, shortened
 from recipes.parts.run_folder import complete_or_absent
 from zoo.errors import InputError
 
@@ -28,15 +28,19 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: If another line is damaged.
     """
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        rows = [json.loads(line) for line in whole.splitlines()]
+        for row in rows:
+            if not {"model", "pool", "seed"} < set(row):
+                raise ValueError("a line is not the result of a training")
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{printable(str(path))} is damaged: {error}. Begin anew with another --out") from None
     if whole != text:
         with complete_or_absent(path) as beside:
             beside.write_text(whole, encoding="utf-8")
-    try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise InputError(f"{printable(str(path))} is damaged: {error}. Begin anew with another --out") from None
+    return rows
 
 
 def summarise(
@@ -45,7 +49,7 @@ def summarise(
     """Bring the trainings of all seeds together.
 
     Args:
-        results: What `read_results` gives.
+        results: What `read_results` gives; those that failed are left out.
         models: In which order the rows stand.
         pools: In which order those of a model stand.
 
@@ -56,7 +60,7 @@ def summarise(
     rows = []
     for model in models:
         for pool in pools:
-            own = [result for result in results if (result["model"], result["pool"]) == (model, pool)]
+            own = [row for row in results if (row["model"], row["pool"]) == (model, pool) and "failed" not in row]
             if own:
                 same = {name: own[0][name] for name in ("model", "pool", "parameters", "multiply_adds")}
                 rows.append({**same, **{name: sorted(row[name] for row in own) for name in ("seconds", "accuracy")}})
@@ -96,7 +100,7 @@ def draw_study(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> Non
         title: What was studied, in one line.
     """
     models = list(dict.fromkeys(row["model"] for row in rows))
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9}):
+    with figure_style():
         most = max(sum(row["model"] == model for row in rows) for model in models)
         figure = Figure(figsize=(2 + 4 * len(models), 2 + 0.6 * most), layout="constrained")
         figure.suptitle(f"{title}\na dot for each seed, a line from the lowest to the highest, a tick at the mean")
@@ -109,13 +113,13 @@ def draw_study(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> Non
                     axes.plot((low, high), (place, place), color="#0b6e99", linewidth=1.5)
                     axes.plot(row[kind], [place] * len(row[kind]), "o", color="#0b6e99", markersize=4)
                     axes.plot(mean, place, "|", color="black", markersize=11)
-                axes.set_yticks(range(len(own)), [printable(row["pool"]) for row in own])
+                axes.set_yticks(range(len(own)), [shortened(row["pool"], 24) for row in own])
                 axes.set_xlabel(name if kind == "accuracy" else "seconds of training")
                 axes.grid(axis="x", alpha=0.3)
                 axes.spines[["top", "right"]].set_visible(False)
                 if kind == "seconds":
                     axes.set_xlim(left=0)
-            grid[0, column].set_title(printable(model))
+            grid[0, column].set_title(shortened(model, 40))
         with complete_or_absent(path) as beside:
             FigureCanvasAgg(figure).print_png(beside)
 

@@ -104,7 +104,7 @@ def run_stages(
                 parameters=start.parameters,
                 validation_loss=best,
             )
-            moving = _moving(whole)
+            moving = _moving(whole, stage)
             ids = set(map(id, moving))
             frozen_weights = [weight for weight in whole.weights if id(weight) not in ids]
             frozen_before = digests(frozen_weights)
@@ -213,10 +213,10 @@ def _fit(
         raise TrainingFailed(f"Out of memory in stage {stage.name!r}: {advice}") from None
 
 
-def _moving(model: keras.Model) -> list[keras.Variable]:
-    """The weights that training changes: those that have a gradient, and the statistics of batch norm that trains."""
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
-    return [*model.trainable_weights, *(weight for norm in norms for weight in norm.non_trainable_weights)]
+def _moving(model: keras.Model, stage: Stage) -> list[keras.Variable]:
+    """The weights that a stage changes: those that have a gradient, and the statistics of layers that train."""
+    training = [layer for layer in model.layers if layer.trainable and stage.batch_norm == "trained"]
+    return [*model.trainable_weights, *(weight for layer in training for weight in layer.non_trainable_weights)]
 
 
 def _validation(
@@ -260,8 +260,10 @@ def unfrozen(
     quieted: list[tuple[keras.Layer, str, float]] = []
     for layer in model.layers:
         learns = layer.name in training
-        still = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = learns and not still
+        layer.trainable = learns
+        for part in layer._flatten_layers():  # itself, and what a layer of the user's own may hold
+            if batch_norm == "frozen" and isinstance(part, keras.layers.BatchNormalization):
+                part.trainable = False
         for attribute in NOISE:
             strength = getattr(layer, attribute, None)
             if not learns and isinstance(strength, float) and strength > 0:

@@ -2,7 +2,6 @@
 
 import math
 import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from recipes.parts.feature_maps import Reduction, select_channels
+from recipes.parts.figures import figure_style
 from recipes.parts.first_kernels import Kernels
 from recipes.parts.names import shortened
 from recipes.parts.run_folder import complete_or_absent
@@ -70,8 +70,7 @@ def draw_visualization(
     shown = reductions[:MOST_ROWS]
     heights = [_TOP, *(_TITLE + _TILE * _tile_rows(before, after) for _, before, after in shown)]
     # Class and layer names are the user's: a dollar sign in one must not start a formula.
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with figure_style():
         layout = ConstrainedLayoutEngine(h_pad=0.08)
         figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5 + 0.17 * len(notes)), layout=layout)
         figure.suptitle(shortened(title, 120), fontsize=12)

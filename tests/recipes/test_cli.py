@@ -60,7 +60,7 @@ def test_another_strategy_replaces_the_stages_of_a_file(tmp_path):
     path.write_text('{"strategy": "full", "stages": [{"name": "only", "unfreeze": "last:1"}]}')
 
     def chosen(*words):
-        follows = {"stages": "strategy"}
+        follows = {"stages": ["strategy"]}
         return parse(Config, ["--config", str(path), *words], prog="", description="", presets={}, follows=follows)
 
     assert chosen().stages == chosen("--strategy", "full").stages == (Stage(name="only", unfreeze="last:1"),)

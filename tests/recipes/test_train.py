@@ -5,15 +5,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 from recipes.cli import main
+from recipes.parts import training
+from recipes.parts.augment import PRESETS as AUGMENTATIONS
+from recipes.parts.command_line import parse
 from recipes.parts.config_file import config_to_json, read_config
+from recipes.parts.mixing import Mixing
 from recipes.parts.training import digests
-from recipes.train import PRESETS, Config, check_config, choose_spec, choose_stage
+from recipes.train import FOLLOWS, PRESETS, Config, check_config, choose_spec, choose_stage
 from zoo import MODELS
 from zoo.spec_json import from_json
 
@@ -132,6 +137,7 @@ def _as_json(name):
         (["--depth", "1", "2"], "depth"),
         (["--data", "nowhere"], "Unknown data source"),
         (["--image-size", "4"], "less than 1"),
+        (["--accumulate", "1000"], "too few to make up one update"),
         (["--pool", "sofd"], "soft"),
     ],
 )
@@ -142,6 +148,39 @@ def test_mistakes_are_one_line_and_leave_nothing(words, message, tmp_path, capsy
     assert error.count("\n") == 1
     assert re.search(message, error)
     assert not out.exists()
+
+
+def test_every_flag_of_training_reaches_it(tmp_path, monkeypatch):
+    heard = {}
+
+    def listen(classifier, stages, data, **options):
+        heard.update(options, stages=stages, images=len(data.train), pools=classifier.model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run_stages", listen)
+    words = ["train", "--preset", "smoke", *EVERYTHING, "--batch-size", "16", "--out", str(tmp_path / "run")]
+    assert main(words) == 130
+    (stage,) = heard["stages"]
+    assert (stage.optimizer, stage.batch_norm, stage.unfreeze) == ("adamw", "trained", "all")
+    assert heard["mixing"] == Mixing(mixup=0.2, cutmix=1.0)
+    assert heard["augmentation"] == replace(AUGMENTATIONS["light"], horizontal_flip=True, erase=0.25)
+    assert (heard["label_smoothing"], heard["average"], heard["accumulate"]) == (0.1, 0.9, 2)
+    assert (heard["batch_size"], heard["images"], heard["seed"]) == (16, 300, 0)
+    assert heard["class_weights"].shape == (10,)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_optimizer_has_its_own_learning_rate(finished):
+    out, _ = finished
+
+    def read(*words):
+        command = ["--config", str(out / "config.json"), *words]
+        return parse(Config, command, prog="", description="", presets={}, follows=FOLLOWS)
+
+    assert read().learning_rate == 2e-3
+    other = read("--optimizer", "sgd")
+    assert (other.learning_rate, other.weight_decay) == (None, None)
+    assert read("--optimizer", "sgd", "--learning-rate", "0.3").learning_rate == 0.3
 
 
 def test_every_preset_is_sound():
@@ -163,15 +202,22 @@ from zoo import BLOCKS
 
 
 @keras.saving.register_keras_serializable("test_train")
-class Twice(layers.Layer):
-    def call(self, inputs):
-        return 2 * inputs
+class Normed(layers.Layer):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.norm = layers.BatchNormalization()
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+
+    def call(self, inputs, training=None):
+        return self.norm(inputs, training=training)
 
 
-@BLOCKS.register("twice")
-def twice(inputs, *, filters, strides, style, name):
+@BLOCKS.register("normed")
+def normed(inputs, *, filters, strides, style, name):
     x = layers.Conv2D(filters, 3, strides=strides, padding="same", name=f"{name}_conv")(inputs)
-    return Twice(name=f"{name}_twice")(x)
+    return Normed(name=f"{name}_normed")(x)
 """
 
 
@@ -180,13 +226,13 @@ def test_a_run_with_layers_of_the_users_own_is_read_with_their_plugin_only(tmp_p
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN_WITH_A_LAYER)
     spec = tmp_path / "mine.json"
-    spec.write_text(_as_json("test_vgg").replace('"block": "vgg"', '"block": "twice"'))
+    spec.write_text(_as_json("test_vgg").replace('"block": "vgg"', '"block": "normed"'))
     out = tmp_path / "run"
     words = ("--preset", "smoke", "--model", spec, "--plugin", plugin, "--train-images", "100", "--out", out)
     assert zoo("train", *words).returncode == 0
     without = zoo("evaluate", out)
     assert without.returncode == 2
-    assert f"give them again: --plugin {plugin}" in without.stderr
+    assert f"give it again: --plugin {plugin}" in without.stderr
     assert without.stderr.count("\n") == 1
     with_it = zoo("evaluate", out, "--plugin", plugin)
     assert with_it.returncode == 0, with_it.stderr
