@@ -30,7 +30,7 @@ def parse(
     prog: str,
     description: str,
     presets: Mapping[str, T],
-    follows: Mapping[str, str] | None = None,
+    follows: Mapping[str, Sequence[str]] | None = None,
 ) -> T:
     """Build a configuration from flags, on top of a file or a preset.
 
@@ -40,7 +40,8 @@ def parse(
         prog: The command as the user typed it.
         description: First paragraph of `--help`.
         presets: Named configurations for `--preset`.
-        follows: Fields that return to their default when a flag changes another one: `{"stages": "strategy"}`.
+        follows: Fields that return to their default when a flag changes one of others, and none changes them:
+            `{"stages": ["strategy"]}`.
 
     Raises:
         InputError: If the configuration file is no good or the preset unknown.
@@ -73,8 +74,9 @@ def parse(
         CommandLine, default=CommandLine(settings=base), args=words, prog=prog, description=description
     )
     settings = chosen.settings
-    for field, leader in (follows or {}).items():
-        if getattr(settings, leader) != getattr(base, leader):
+    for field, leaders in (follows or {}).items():
+        changed = {name for name in (field, *leaders) if getattr(settings, name) != getattr(base, name)}
+        if changed and field not in changed:
             settings = dataclasses.replace(settings, **{field: getattr(kind(), field)})
     return settings
 
