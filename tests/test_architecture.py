@@ -47,7 +47,19 @@ def test_no_recipe_imports_another_and_parts_import_no_recipe():
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["finetune"], ["evaluate"], ["predict"], ["visualize"], ["list"], ["describe"], ["compare"], ["copy"]],
+    [
+        [],
+        ["finetune"],
+        ["train"],
+        ["study"],
+        ["evaluate"],
+        ["predict"],
+        ["visualize"],
+        ["list"],
+        ["describe"],
+        ["compare"],
+        ["copy"],
+    ],
 )
 def test_help_does_not_import_tensorflow(command):
     code = (
