@@ -16,12 +16,13 @@ COMMANDS = {
     "evaluate": "measure a finished run on its test split, or on other images",
     "predict": "classify image files with a finished run",
     "visualize": "what a finished run looks at in an image",
+    "export": "write a finished run as a SavedModel for serving",
     "list": "which models the zoo has",
     "describe": "what a network costs, layer by layer",
     "compare": "what networks, depths and kinds of layer cost, side by side",
     "copy": "put a copy of a recipe before you, to change",
 }
-RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "describe", "compare")
+RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "export", "describe", "compare")
 # Scripts that cannot have the name of their command, because Python has that name already.
 SCRIPTS = {"list": "list_models"}
 

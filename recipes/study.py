@@ -33,7 +33,6 @@ from recipes.parts.networks import find_spec
 from recipes.parts.run_folder import append_line, new_run_folder, read_run_file, write_json
 from recipes.parts.settings import check_settings
 from recipes.parts.stages import Stage, TrainingFailed
-from recipes.parts.study_tables import draw_study, read_results, study_table, summarise, write_tables
 from zoo import ModelSpec, load_plugin, vary
 from zoo.errors import InputError
 from zoo.spec_json import to_json
@@ -145,6 +144,8 @@ def begin_or_go_on(folder: Path, settings: dict[str, Any], networks: dict[str, M
     Raises:
         InputError: If the folder is that of another study, or damaged.
     """
+    from recipes.parts.study_tables import read_results  # imports matplotlib
+
     specs = {name: json.loads(to_json(spec)) for name, spec in networks.items()}
     if (folder / STUDY).exists():
         begun = read_run_file(folder, STUDY)
@@ -177,6 +178,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.metrics import measure
     from recipes.parts.scan import scan
     from recipes.parts.sources import open_source
+    from recipes.parts.study_tables import draw_study, read_results, study_table, summarise, write_tables
     from recipes.parts.subset import take_training_images
     from recipes.parts.training import run_stages
     from zoo.cost.describe import describe

@@ -55,6 +55,7 @@ def test_no_recipe_imports_another_and_parts_import_no_recipe():
         ["evaluate"],
         ["predict"],
         ["visualize"],
+        ["export"],
         ["list"],
         ["describe"],
         ["compare"],

@@ -13,8 +13,8 @@ import tyro
 
 from recipes.parts.config_file import read_config
 from recipes.parts.display import complain
+from recipes.parts.failure import Failed
 from recipes.parts.names import printable
-from recipes.parts.stages import TrainingFailed
 from zoo.errors import InputError
 from zoo.registry import unknown_name
 
@@ -109,7 +109,7 @@ def guarded(job: Callable[[], object]) -> int:
     except InputError as error:
         complain(f"error: {error}")
         return BAD_INPUT
-    except TrainingFailed as error:
+    except Failed as error:
         complain(f"stopped: {error}")
         return FAILURE
     except OSError as error:  # such as a disk that has become full

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Literal, get_args
 
+from recipes.parts.failure import Failed
 from zoo.errors import InputError
 from zoo.registry import unknown_name
 
@@ -13,7 +14,7 @@ OptimizerName = Literal["adamw", "sgd"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(Failed):
     """Training cannot go on; the message is one line that says where it stopped and what to change."""
 
 
