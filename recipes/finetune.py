@@ -34,6 +34,7 @@ from recipes.parts.run_folder import (
 )
 from recipes.parts.settings import check_settings
 from recipes.parts.stages import STRATEGIES, Stage, change_stages, check_strategy, plan_stages
+from zoo import load_plugin
 from zoo.errors import InputError
 
 
@@ -49,6 +50,8 @@ class Config:
     """A model of `zoo` or a constructor of `keras.applications`, by name."""
     weights: str = "imagenet"
     """`imagenet`, or a file of weights for the backbone."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """A Python file that registers models of your own. May be given several times."""
     strategy: str = "lp_ft"
     """`zero`, `linear_probe`, `partial`, `full`, `gradual` or `lp_ft`. Not asked where a file gives the stages."""
     stages: tyro.conf.Suppress[tuple[Stage, ...]] = ()
@@ -103,6 +106,10 @@ def run(config: Config) -> Path:
         InputError: If something in `config` or the data is wrong; nothing has been trained then.
         TrainingFailed: If the loss is no longer finite.
     """
+    if config.plugin:
+        runtime.start(seed=config.seed, deterministic=config.deterministic)  # plugins import Keras
+        for plugin in config.plugin:
+            load_plugin(plugin)
     backbone = find(config.backbone)
     check_config(config, backbone)
     with new_run_folder(config.out, "finetune") as folder, Display() as display:
@@ -184,8 +191,9 @@ def _run(config: Config, backbone: Backbone, folder: Path, display: Display) -> 
     shares = [len(select(classifier.blocks, stage.unfreeze)) / (num_blocks + 1) for stage in stages]
     config = replace(
         config,
-        # With the whole path of a folder, so that the run finds its images again from anywhere.
+        # With whole paths, so that the run finds its images and plugins again from anywhere.
         data=found.source.name if config.data.startswith(("folder:", "idx:")) else config.data,
+        plugin=tuple(plugin.expanduser().absolute() for plugin in config.plugin),
         stages=stages,
         epochs=(),
         learning_rate=(),

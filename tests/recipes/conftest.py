@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo import BLOCKS, MODELS
+
 
 def _png(seed, width, height):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+@pytest.fixture
+def own_registries(monkeypatch):
+    """Whatever a plugin registers is gone after the test."""
+    for registry in (BLOCKS, MODELS):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 
 @pytest.fixture

@@ -349,3 +349,18 @@ def test_the_python_entry_returns_the_run_folder(photos, tmp_path):
     assert config_to_json(read_config(Config, tmp_path / "run" / "config.json"))["stages"][0]["epochs"] == 0
     assert (tmp_path / "run" / "history.jsonl").read_text() == ""
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["stages"][0]["validation_loss"] is None
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_a_plugin_brings_a_backbone_of_ones_own(tmp_path, capsys):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "import dataclasses\n"
+        "from zoo import MODELS\n"
+        "MODELS.add('finetune_plugin_net', dataclasses.replace(MODELS['vgg_nano'], name='finetune_plugin_net'))\n"
+    )
+    words = ["finetune", "--backbone", "finetune_plugin_net", "--weights", str(tmp_path / "none.keras")]
+    assert main(words) == 2
+    assert "Unknown backbone" in capsys.readouterr().err
+    assert main([*words, "--plugin", str(plugin)]) == 2
+    assert "There is no file" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 import zoo
 from recipes.cli import main
 from recipes.parts.networks import find_spec, known_weights, spec_of
-from zoo import BLOCKS, MODELS, InputError, vary
+from zoo import MODELS, InputError, vary
 
 PLUGIN = """
 import dataclasses
@@ -33,10 +33,7 @@ MODELS.add("my_vgg", dataclasses.replace(MODELS["test_vgg"], name="my_vgg", stag
 PARAMETERS = (27 * 4 + 4) + (36 * 4 + 4) + (4 + 1) * 10
 
 
-@pytest.fixture(autouse=True)
-def own_registries(monkeypatch):
-    for registry in (BLOCKS, MODELS):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+pytestmark = pytest.mark.usefixtures("own_registries")
 
 
 @pytest.fixture
