@@ -14,6 +14,7 @@ CHANGED = Config(
     data="folder:some where",
     backbone="MobileNetV2",
     weights="file.h5",
+    plugin=(Path("/a/plugin.py"),),
     strategy="gradual",
     stages=(Stage(name="one", unfreeze="last:2", epochs=3, learning_rate=0.5, warmup=0.2, patience=7),),
     epochs=(1, 2),
