@@ -20,7 +20,8 @@ from recipes.parts.weight_average import WeightAverage
 class StopAtBatch(StageCallback):
     """Let Ctrl-C stop training after the batch that runs.
 
-    Python raises KeyboardInterrupt wherever it happens to be; in a function that TensorFlow called, it is lost.
+    Python raises KeyboardInterrupt wherever it happens to be; in a function that TensorFlow called, or one that tidies
+    up after an object that is gone, it is lost.
     """
 
     def __init__(self) -> None:
@@ -45,18 +46,20 @@ class StopAtBatch(StageCallback):
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+        self.raise_if_asked()
+
+    def raise_if_asked(self) -> None:
+        """Stop if asked to."""
         if self.asked:
             raise KeyboardInterrupt
 
     def on_frozen_progress(self, done: int, total: int) -> None:
         """Stop if asked to."""
-        if self.asked:
-            raise KeyboardInterrupt
+        self.raise_if_asked()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Stop if asked to."""
-        if self.asked:
-            raise KeyboardInterrupt
+        self.raise_if_asked()
 
 
 class BestEpoch(keras.callbacks.Callback):

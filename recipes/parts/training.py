@@ -83,37 +83,38 @@ def run_stages(
     results: list[StageResult] = []
     epochs_done = 0
     best: float | None = None
-    for index, stage in enumerate(stages):
-        started = time.perf_counter()
-        with unfrozen(classifier, stage.unfreeze, batch_norm=stage.batch_norm) as blocks:
-            start = StageStart(
-                stage=stage,
-                index=index,
-                blocks=blocks,
-                trainable_parameters=count(whole.trainable_weights),
-                parameters=count(whole.weights),
-                steps_per_epoch=steps,
-            )
-            for listener in listeners:
-                listener.on_stage_begin(start)
-            result = StageResult(
-                name=stage.name,
-                unfreeze=stage.unfreeze,
-                blocks=blocks,
-                trainable_parameters=start.trainable_parameters,
-                parameters=start.parameters,
-                validation_loss=best,
-            )
-            moving = _moving(whole, stage)
-            ids = set(map(id, moving))
-            frozen_weights = [weight for weight in whole.weights if id(weight) not in ids]
-            frozen_before = digests(frozen_weights)
-            changes = augmentation if stage.augment else Augmentation()
-            mixes = mixing if stage.augment and mixing else Mixing()
-            soft = bool(label_smoothing) or not mixes.changes_nothing
-            if stage.epochs and whole.trainable_weights:
-                stop = StopAtBatch()
-                with stop.listening():
+    stop = StopAtBatch()
+    with stop.listening():
+        for index, stage in enumerate(stages):
+            stop.raise_if_asked()
+            started = time.perf_counter()
+            with unfrozen(classifier, stage.unfreeze, batch_norm=stage.batch_norm) as blocks:
+                start = StageStart(
+                    stage=stage,
+                    index=index,
+                    blocks=blocks,
+                    trainable_parameters=count(whole.trainable_weights),
+                    parameters=count(whole.weights),
+                    steps_per_epoch=steps,
+                )
+                for listener in listeners:
+                    listener.on_stage_begin(start)
+                result = StageResult(
+                    name=stage.name,
+                    unfreeze=stage.unfreeze,
+                    blocks=blocks,
+                    trainable_parameters=start.trainable_parameters,
+                    parameters=start.parameters,
+                    validation_loss=best,
+                )
+                moving = _moving(whole, stage)
+                ids = set(map(id, moving))
+                frozen_weights = [weight for weight in whole.weights if id(weight) not in ids]
+                frozen_before = digests(frozen_weights)
+                changes = augmentation if stage.augment else Augmentation()
+                mixes = mixing if stage.augment and mixing else Mixing()
+                soft = bool(label_smoothing) or not mixes.changes_nothing
+                if stage.epochs and whole.trainable_weights:
                     frozen = FrozenPrefix(
                         whole,
                         (data.train, data.validation),
@@ -157,14 +158,14 @@ def run_stages(
                         ],
                         advice=f"lower --batch-size, which is {batch_size}, or --image-size",
                     )
-            if digests(frozen_weights) != frozen_before:
-                raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
-        result.seconds = time.perf_counter() - started
-        for listener in listeners:
-            listener.on_stage_end(result)
-        results.append(result)
-        epochs_done += stage.epochs
-        best = result.validation_loss
+                if digests(frozen_weights) != frozen_before:
+                    raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
+            result.seconds = time.perf_counter() - started
+            for listener in listeners:
+                listener.on_stage_end(result)
+            results.append(result)
+            epochs_done += stage.epochs
+            best = result.validation_loss
     return results
 
 

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow.python.framework import config
 
 from zoo import BLOCKS, MODELS
 
@@ -15,6 +16,13 @@ def _png(seed, width, height):
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def determinism_ends_with_the_test():
+    """Recipes that run in this process make all ops deterministic, and Keras then never compiles with XLA."""
+    yield
+    config.disable_op_determinism()
 
 
 @pytest.fixture

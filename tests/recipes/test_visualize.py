@@ -113,7 +113,7 @@ def test_another_class_and_layer_change_the_evidence_alone(made, photo, tmp_path
 def test_the_figure_goes_into_the_run_folder_and_never_over_another_file(tmp_path, capsys):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 4, 3))
-    dense = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    dense = keras.Model(inputs, keras.layers.Dense(2, name="dense")(keras.layers.Flatten(name="flatten")(inputs)))
     run = put_run(tmp_path / "run", dense, ["a", "b"])
     hostile = tmp_path / "sn$o_w \n\x1b[2J\udce9.png"
     Image.new("RGB", (4, 4), (9, 99, 199)).save(hostile)
@@ -412,7 +412,9 @@ def test_kernels_that_do_not_read_colours_are_grey():
 
 def test_a_network_without_convolutions():
     inputs = keras.Input((4, 4, 3))
-    graph = Graph(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs))))
+    graph = Graph(
+        keras.Model(inputs, keras.layers.Dense(2, name="dense")(keras.layers.Flatten(name="flatten")(inputs)))
+    )
     assert first_kernels(graph) is None
     assert last_feature_map(graph) is None
     assert find_reductions(graph) == []
