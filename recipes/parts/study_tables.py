@@ -117,9 +117,8 @@ def draw_study(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> Non
                 axes.set_xlabel(name if kind == "accuracy" else "seconds of training")
                 axes.grid(axis="x", alpha=0.3)
                 axes.spines[["top", "right"]].set_visible(False)
-                if kind == "seconds":
-                    axes.set_xlim(left=0)
             grid[0, column].set_title(shortened(model, 40))
+        grid[1, 0].set_xlim(left=0)  # of all, once everything is drawn
         with complete_or_absent(path) as beside:
             FigureCanvasAgg(figure).print_png(beside)
 
