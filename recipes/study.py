@@ -9,9 +9,9 @@ schedule, no augmentation. The result is a table, as `table.csv` and `table.md`,
 that of the test split after the epoch of lowest validation loss; a difference is worth a second look if the ranges over
 seeds lie apart. Time is that of a whole training, validation and tracing included.
 
-The second command takes about 15 minutes a seed on 2 CPU cores. `vgg_small` reached a test accuracy of 0.893 to 0.899 with
-max, soft, gem and mixed, and 0.885 to 0.893 with avg and blur; `separable_vgg_small` 0.876 to 0.878 with blur, and 0.850
-to 0.874 with the others.
+The second command takes about 15 minutes a seed on 2 CPU cores. `vgg_small` reached a test accuracy of 0.893 to 0.899
+with max, soft, gem and mixed, and 0.885 to 0.893 with avg and blur; `separable_vgg_small` 0.876 to 0.878 with blur, and
+0.850 to 0.874 with the others.
 
 A study that was stopped goes on with the same command and its `--out`, and may be given more models, pools and seeds:
 what has been trained is not trained again.
