@@ -15,7 +15,7 @@ Multiply-adds are those of convolutions and dense layers, for one image; memory 
 receptive field, in pixels, is that of the last feature map; `all` is the whole image.
 
 Measured with `zoo compare --layers` on 2 CPU cores, three runs: separable convolution needs 0.127 of the multiply-adds
-of a convolution, and 0.28 to 0.54 of its time; a dense layer 22 times as many, and 15 to 18 times the time.
+of a convolution, and 0.47 to 0.52 of its time; a dense layer 22 times as many, and 15 to 16 times the time.
 """
 
 import json
