@@ -223,6 +223,12 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     image_size = config.image_size or defaults.image_size
     batch_size = config.batch_size or defaults.batch_size
     epochs = config.epochs or defaults.epochs
+    steps = math.ceil(found.count("train") / batch_size)
+    if config.accumulate > steps:
+        raise InputError(
+            f"An epoch has {steps:,} batches, too few to make up one update: lower --accumulate, which is "
+            f"{config.accumulate}"
+        )
     augmentation = config.augmentation or defaults.augmentation
     for name, reason in defaults.reasons.items():
         if not getattr(config, name):
@@ -257,12 +263,6 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         )
     for notice in data.notices:
         display.say(f"  {notice}")
-    steps = math.ceil(len(data.train) / batch_size)
-    if config.accumulate > steps:
-        raise InputError(
-            f"An epoch has {steps:,} batches, too few to make up one update: lower --accumulate, which is "
-            f"{config.accumulate}"
-        )
     write_json(folder / "config.json", config_to_json(config, leave_out=("out",)))
     with complete_or_absent(folder / "spec.json") as beside:
         beside.write_text(to_json(spec) + "\n", encoding="utf-8")

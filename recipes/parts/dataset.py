@@ -129,7 +129,16 @@ def materialise(
         **splits,
         notices=notices,
         unreadable=(*scan.unreadable, *damaged),
-        fingerprint=_fingerprint(scan.classes, splits, size, resize),
+        fingerprint=fingerprint(
+            scan.classes,
+            (
+                (name, label, content)
+                for name, split in splits.items()
+                for label, content in zip(split.labels, split.sha256, strict=True)
+            ),
+            size=size,
+            resize=resize,
+        ),
     )
 
 
@@ -238,11 +247,17 @@ def _check_loss(scan: Scan, lost: set[str]) -> None:
             raise InputError(f"No {split} image can be decoded")
 
 
-def _fingerprint(classes: tuple[str, ...], splits: dict[SplitName, Split], size: int, resize: Resize) -> str:
-    entries = sorted(
-        f"{split} {label} {content}"
-        for split, images in splits.items()
-        for label, content in zip(images.labels, images.sha256, strict=True)
-    )
+def fingerprint(
+    classes: tuple[str, ...], images: Iterable[tuple[SplitName, int, str]], *, size: int, resize: Resize
+) -> str:
+    """A hash that is the same for data sets with the same pixels.
+
+    Args:
+        classes: Names of the classes.
+        images: Of each image its split, its class and the SHA-256 of its file, in any order.
+        size: Pixels a side.
+        resize: How images that are not square become so.
+    """
+    entries = sorted(f"{split} {label} {content}" for split, label, content in images)
     described = repr((classes, size, resize, entries))
     return hashlib.sha256(described.encode("ascii", "backslashreplace")).hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.parts.dataset import fingerprint
 from recipes.parts.finished_run import FinishedRun
 from recipes.parts.names import listed, printable
 from recipes.parts.recorded import SplitRecord
@@ -83,7 +84,12 @@ def model_card(
         "signatures": signatures(served),
         "data": {
             "source": finished.data,
-            "fingerprint": fingerprint(finished, records),
+            "fingerprint": fingerprint(
+                finished.classes,
+                ((record.split, finished.classes.index(record.class_name), record.sha256) for record in records),
+                size=finished.image_size,
+                resize=finished.resize,
+            ),
             "images": {split: sum(record.split == split for record in records) for split in SPLITS},
             "notices": metrics["notices"],
         },
@@ -134,15 +140,6 @@ def initial_weights(config: dict[str, Any]) -> dict[str, Any]:
         "licence": entry.licence,
         "licence_source": entry.licence_source,
     }
-
-
-def fingerprint(finished: FinishedRun, records: Sequence[SplitRecord]) -> str:
-    """The `DataSet.fingerprint` of the images that the run used."""
-    entries = sorted(
-        f"{record.split} {finished.classes.index(record.class_name)} {record.sha256}" for record in records
-    )
-    described = repr((finished.classes, finished.image_size, finished.resize, entries))
-    return hashlib.sha256(described.encode("ascii", "backslashreplace")).hexdigest()
 
 
 def checksums(folder: Path) -> dict[str, str]:

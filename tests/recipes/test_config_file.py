@@ -16,7 +16,9 @@ CHANGED = Config(
     weights="file.h5",
     plugin=(Path("/a/plugin.py"),),
     strategy="gradual",
-    stages=(Stage(name="one", unfreeze="last:2", epochs=3, learning_rate=0.5, warmup=0.2, patience=7),),
+    stages=(
+        Stage(name="one", unfreeze="last:2", epochs=3, learning_rate=0.5, warmup=0.2, patience=7, batch_norm="trained"),
+    ),
     epochs=(1, 2),
     learning_rate=(0.25,),
     image_size=64,
