@@ -196,13 +196,14 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.augment import PRESETS as AUGMENTATIONS
     from recipes.parts.classifier import build_untrained
     from recipes.parts.dataset import materialise
+    from recipes.parts.fitting import balanced_class_weights
     from recipes.parts.listeners import ShowStages, WriteHistory
     from recipes.parts.mixing import Mixing
     from recipes.parts.outcome import conclude, write_data
     from recipes.parts.scan import scan
     from recipes.parts.sources import open_source
     from recipes.parts.subset import take_training_images
-    from recipes.parts.training import balanced_class_weights, run_stages
+    from recipes.parts.training import run_stages
     from zoo.graph import dtype_policy
 
     # 1. The data, and what it decides.

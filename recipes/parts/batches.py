@@ -20,6 +20,7 @@ def training_batches(
     mixing: Mixing | None = None,
     num_classes: int | None = None,
     class_weights: np.ndarray | None = None,
+    views: int = 1,
 ) -> tf.data.Dataset:
     """Batches for ever, epoch after epoch.
 
@@ -37,6 +38,8 @@ def training_batches(
         num_classes: Makes labels distributions over so many classes, as mixing and label smoothing need them.
         class_weights: Weight of each class in the loss `(num_classes,)`; None for no weights. A mixed label weighs
             what its parts weigh.
+        views: How many versions of each image the split holds, one after the other: image `i` stands in the rows
+            `i`, `n + i` and so on. Every epoch draws one of them for each image.
 
     Returns:
         An endless data set of `(images, labels)`, or `(images, labels, weights)`: float32
@@ -50,19 +53,19 @@ def training_batches(
     _check(split, batch_size)
     examples = len(split)
     mixing = mixing or Mixing()
-    unchanged = np.empty((examples, 0), np.float32)
 
     def plan(epoch: np.ndarray) -> tuple[np.ndarray, ...]:
         order = np.random.default_rng([seed, int(epoch), 0]).permutation(examples)
-        changes = erased = mixed = unchanged
-        drawing: dict[str, int] = {"seed": seed, "epoch": int(epoch)}
-        if augmentation.moves_pixels or augmentation.changes_light:
-            changes = plan_changes(draw(examples, **drawing), augmentation, **_sides(split))
-        if augmentation.erase:
-            erased = plan_erasing(examples, augmentation.erase, **_sides(split), **drawing)
+        changes, erased = _plan_augmentation(split, augmentation, seed=seed, epoch=int(epoch))
+        mixed = np.empty((examples, 0), np.float32)
         if not mixing.changes_nothing:
-            mixed = plan_mixing(examples, mixing, **_sides(split), **drawing)
-        return order, changes[order], erased[order], mixed[order]
+            mixed = plan_mixing(examples, mixing, **_sides(split), seed=seed, epoch=int(epoch))
+        rows = order
+        if views > 1:
+            # From a start of its own, each image goes through all its versions before one comes again.
+            starts = np.random.default_rng([seed, 4]).integers(views, size=examples)
+            rows = order + examples * ((starts[order] + int(epoch)) % views)
+        return rows, changes[order], erased[order], mixed[order]
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, *plans = tf.numpy_function(plan, [epoch], (tf.int64, *[tf.float32] * 3), stateful=False)
@@ -98,12 +101,13 @@ def training_batches(
     )
 
 
-def evaluation_batches(split: Split, *, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(split: Split, *, batch_size: int, first: int = 0) -> tf.data.Dataset:
     """Batches of all images once, in their order, unchanged.
 
     Args:
         split: Images and labels.
         batch_size: Images a batch; the last may be smaller.
+        first: The image to begin with.
 
     Returns:
         A data set of `(images, labels)`: float32 `(batch, size, size, 3)` from 0 to 255, int32 `(batch,)`.
@@ -117,14 +121,55 @@ def evaluation_batches(split: Split, *, batch_size: int) -> tf.data.Dataset:
         images, labels = _gather(split, rows)
         return tf.cast(images, tf.float32), labels
 
-    return tf.data.Dataset.range(len(split)).batch(batch_size).map(load).prefetch(2)
+    return tf.data.Dataset.range(first, len(split)).batch(batch_size).map(load).prefetch(2)
+
+
+def view_batches(
+    split: Split, *, batch_size: int, augmentation: Augmentation, seed: int, view: int, first: int = 0
+) -> tf.data.Dataset:
+    """Batches of all images once, in their order, changed as `training_batches` changes them in one of its epochs.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images a batch; the last may be smaller.
+        augmentation: How much images change.
+        seed: As in `training_batches`.
+        view: The number of the epoch.
+        first: The image to begin with.
+
+    Returns:
+        A data set of `(images, labels)` as of `evaluation_batches`.
+    """
+    _check(split, batch_size)
+    changes, erased = _plan_augmentation(split, augmentation, seed=seed, epoch=view)
+
+    def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, rows)
+        images = augment(images, tf.gather(changes, rows), augmentation)
+        return (erase(images, tf.gather(erased, rows)) if augmentation.erase else images), labels
+
+    rows = tf.data.Dataset.range(first, len(split)).batch(batch_size)
+    return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def _plan_augmentation(
+    split: Split, augmentation: Augmentation, *, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What happens to each image in an epoch: rows of `plan_changes` and `plan_erasing`, empty where nothing does."""
+    drawing: dict[str, int] = {"seed": seed, "epoch": epoch}
+    changes = erased = np.empty((len(split), 0), np.float32)
+    if augmentation.moves_pixels or augmentation.changes_light:
+        changes = plan_changes(draw(len(split), **drawing), augmentation, **_sides(split))
+    if augmentation.erase:
+        erased = plan_erasing(len(split), augmentation.erase, **_sides(split), **drawing)
+    return changes, erased
 
 
 def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Copy rows out of the arrays, which stay where they are: neither in the graph nor on a GPU."""
 
     def gather(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(split.images[rows]), split.labels[rows]
+        return np.asarray(split.images[rows]), split.labels[rows % len(split)]
 
     dtype = tf.as_dtype(split.images.dtype)
     images, labels = tf.numpy_function(gather, [rows], (dtype, tf.int32), stateful=False)
@@ -132,7 +177,8 @@ def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _sides(split: Split) -> dict[str, int]:
-    height, width = split.images.shape[1:3]
+    """Height and width of images or feature maps; pooled features `(n, channels)` have one place."""
+    height, width = split.images.shape[1:3] if len(split.images.shape) == 4 else (1, 1)
     return {"height": height, "width": width}
 
 

@@ -66,7 +66,8 @@ def select(blocks: Sequence[Block], unfreeze: str) -> tuple[int, ...]:
     Args:
         blocks: Blocks from input to head.
         unfreeze: `none`, `head`, `last:N` (the last N blocks and the head), `from:BLOCK` (that block and all
-            after it) or `all`.
+            after it), `blocks:NAME,NAME` (these, in any order, and the head, which always has to follow what changes
+            before it) or `all`. What `auto` comes to has to be measured first, see `recipes.parts.importance`.
 
     Returns:
         Ascending indexes into `blocks`.
@@ -88,6 +89,8 @@ def select(blocks: Sequence[Block], unfreeze: str) -> tuple[int, ...]:
         return (head,)
     if unfreeze == "all":
         return tuple(range(len(blocks)))
+    if unfreeze == "auto":
+        raise InputError("What `auto` trains has to be measured first, on images; see `recipes.parts.importance`")
     if kind == "last" and value.isdecimal():
         if not 1 <= int(value) <= head:
             raise InputError(
@@ -98,9 +101,14 @@ def select(blocks: Sequence[Block], unfreeze: str) -> tuple[int, ...]:
         if value not in names:
             raise unknown_name("block", value, names)
         return tuple(range(names.index(value), len(blocks)))
+    if kind == "blocks" and value:
+        for name in value.split(","):
+            if name not in names:
+                raise unknown_name("block", name, names)
+        return tuple(sorted({*map(names.index, value.split(",")), head}))
     raise InputError(
         "`unfreeze` must be one of: none, head, last:N (such as last:3), from:BLOCK (such as "
-        f"from:{names[head // 2]}), all. Received: {unfreeze!r}"
+        f"from:{names[head // 2]}), blocks:NAME,NAME, all. Received: {unfreeze!r}"
     )
 
 

@@ -95,12 +95,18 @@ class BestEpoch(keras.callbacks.Callback):
         self.began = 0.0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keep the weights from before the stage."""
-        self._keep()
+        """Keep the weights from before the stage, unless it goes on."""
+        if not self.kept:
+            self._keep()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the epoch's clock."""
         self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop at a loss that is no number any more."""
+        if not math.isfinite((logs or {})["loss"]):
+            raise self._diverged(f"step {batch + 1} of epoch {self.result.epochs + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate and record; keep the weights if they are the best so far; stop if patience is at an end."""
@@ -111,11 +117,8 @@ class BestEpoch(keras.callbacks.Callback):
         measured = self.validate()
         # Written into Keras's logs, so that callbacks after this one find them where they expect them.
         logs["val_loss"], logs["val_accuracy"] = measured["loss"], measured["accuracy"]
-        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            raise TrainingFailed(
-                f"The loss is no longer finite in stage {self.stage.name!r}, epoch {epoch + 1}: lower its learning "
-                f"rate, which is {self.stage.learning_rate:g} (--learning-rate)"
-            )
+        if not math.isfinite(logs["val_loss"]):
+            raise self._diverged(f"epoch {epoch + 1}, on validation images")
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         logs["seconds"] = time.perf_counter() - self.began
         self.result.history.append(dict(logs))
@@ -133,5 +136,27 @@ class BestEpoch(keras.callbacks.Callback):
         for variable, value in zip(self.weights, self.kept, strict=True):
             variable.assign(value)
 
+    def _diverged(self, where: str) -> TrainingFailed:
+        return TrainingFailed(
+            f"The loss is no longer finite in stage {self.stage.name!r}, {where}: lower its learning rate, which is "
+            f"{self.stage.learning_rate:g} (--learning-rate)"
+        )
+
     def _keep(self) -> None:
         self.kept = [variable.numpy().copy() for variable in self.weights]
+
+
+class AtEpochEnd(keras.callbacks.Callback):
+    """Keep the state of a run at the border of each epoch.
+
+    Args:
+        save: Is told whether the stage takes no more epochs.
+    """
+
+    def __init__(self, save: Callable[[bool], None]) -> None:
+        super().__init__()
+        self.save = save
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save."""
+        self.save(self.model.stop_training or epoch + 1 == self.params["epochs"])

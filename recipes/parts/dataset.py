@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,8 +29,9 @@ _BATCH_PIXELS = 2**16
 class Split:
     """Decoded images of one split, in the order of their source."""
 
-    images: np.ndarray
-    """uint8 `(n, size, size, 3)`, RGB; cannot be written to. While stages run, it may be float32 activations."""
+    images: Any
+    """uint8 `(n, size, size, 3)`, RGB; cannot be written to. While stages run, it may be activations in their place, of
+    one version or of several of each image, or what is read as such an array."""
     labels: np.ndarray
     """int32 `(n,)`, indices into the classes."""
     files: tuple[str, ...]

@@ -1,23 +1,16 @@
-"""Frozen layers say the same of the same image in every epoch: let them say it once, and train the rest on that."""
+"""Where a model can be cut so that nothing before the cut changes, and what that part costs and is."""
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import keras
-import numpy as np
 
-from recipes.parts.array_store import allocate
-from recipes.parts.batches import evaluation_batches
-from recipes.parts.dataset import Split
-from recipes.parts.inference import Inference
-from zoo.errors import InputError
+from recipes.parts.freezing import NOISE
 from zoo.graph import Graph
 from zoo.surgery import split
-
-# Attributes by which layers of Keras and of keras.applications hold the strength of their noise.
-NOISE = ("rate", "drop_path_rate")
 
 
 @dataclass(frozen=True)
@@ -30,6 +23,32 @@ class Cut:
     """From images to activations. Nothing in it trains, and it draws no random numbers."""
     suffix: keras.Model
     """From activations to what the model gives."""
+
+    def digest(self) -> str:
+        """A hash of what the prefix computes: its graph and its weights as they are now, but not names of layers.
+
+        Returns:
+            SHA-256, in hexadecimal; the same in another process.
+        """
+        hashed = hashlib.sha256(self._graph)
+        for weight in self.prefix.weights:
+            hashed.update(weight.numpy().tobytes())
+        return hashed.hexdigest()
+
+    @cached_property
+    def _graph(self) -> bytes:
+        made_by: dict[int, tuple[int, int]] = {}
+        operations: dict[int, int] = {}
+        described: list[Any] = []
+        for index, call in enumerate(Graph(self.prefix).calls):
+            first = operations.setdefault(id(call.operation), index)
+            config = keras.saving.serialize_keras_object(call.operation)["config"] if first == index else {}
+            # Names can be automatic, and depend on what was built before; `trainable` does not change what is computed.
+            config = {name: value for name, value in config.items() if name not in ("name", "trainable")}
+            inputs = [made_by.get(id(tensor), (-1, 0)) for tensor in call.inputs]
+            described.append((type(call.operation).__name__, first, config, inputs, repr(_constants(call.kwargs))))
+            made_by.update((id(tensor), (index, place)) for place, tensor in enumerate(call.outputs))
+        return json.dumps(described, sort_keys=True, default=repr).encode()
 
 
 def cut_behind_frozen(model: keras.Model) -> Cut | None:
@@ -55,85 +74,29 @@ def cut_behind_frozen(model: keras.Model) -> Cut | None:
     return Cut(place.name, *split(model, place.name))
 
 
-class FrozenPrefix:
-    """The frozen part of a stage, if there is one that has to run only once.
+def why_no_cut(model: keras.Model) -> str:
+    """Why `cut_behind_frozen` found no place, for a model of which something is frozen; "" if nothing is.
 
     Args:
-        model: With `trainable` set as for the stage.
-        splits: What it will be shown, again and again.
-        images_change: Whether training images are augmented or mixed, so that they are others in each epoch.
-        batch_size: Images at a time. Outputs depend on it in their last bits: with the batch size of the training,
-            training on them gives the same weights as training through the frozen layers.
-        memory_budget_bytes: Activations that do not fit in here are kept in a file.
-        scratch_dir: Where that file goes.
-
-    Attributes:
-        note: One line that says what is done about the frozen layers and why; empty if there are none.
+        model: As there.
     """
+    graph = Graph(model)
+    frozen = [operation for operation in graph.operations if getattr(operation, "weights", None)]
+    if not any(not operation.trainable_weights for operation in frozen):
+        return ""
+    for segment in graph.segments():
+        for operation in (graph.operations[index] for index in segment):
+            if _varies(operation):
+                what = "trains" if operation.trainable_weights else "is random, or counts"
+                return f"{operation.name}, which {what}, comes before any layer that could run once"
+    return ""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        splits: tuple[Split, ...],
-        *,
-        images_change: bool,
-        batch_size: int,
-        memory_budget_bytes: int,
-        scratch_dir: Path | None,
-    ) -> None:
-        self.suffix = model
-        self.splits = splits
-        self.batch_size = batch_size
-        self.cut = cut_behind_frozen(model)
-        self.note = ""
-        if self.cut is None:
-            return
-        if images_change:
-            self.note = "frozen layers run in every epoch, as augmentation changes the images"
-            self.cut = None
-            return
-        shape = self.cut.prefix.output.shape[1:]
-        images = sum(map(len, splits))
-        try:
-            self.stored = allocate(
-                (images, *shape),
-                np.float32,
-                what="activations",
-                memory_budget_bytes=memory_budget_bytes,
-                scratch_dir=scratch_dir,
-            )
-        except InputError as error:
-            self.note = f"frozen layers run in every epoch: {error}"
-            self.cut = None
-            return
-        place = "in a file" if isinstance(self.stored, np.memmap) else "in memory"
-        self.note = (
-            f"layers up to {self.cut.layer} are frozen and run once: {images * math.prod(shape) * 4 / 1e6:,.0f} MB "
-            f"of activations, kept {place}"
-        )
-        self.suffix = self.cut.suffix
 
-    def run(self, progress: Callable[[int, int], None]) -> tuple[Split, ...]:
-        """The splits with float32 activations `(n, ...)` in place of their images, if frozen layers run only once.
-
-        Args:
-            progress: Is told how many images are done, and how many there are.
-        """
-        if self.cut is None:
-            return self.splits
-        infer = Inference(self.cut.prefix)
-        begin = 0
-        answers = []
-        for images in self.splits:
-            rows = self.stored[begin : begin + len(images)]
-            done = 0
-            for outputs in infer.batches(evaluation_batches(images, batch_size=self.batch_size)):
-                rows[done : done + len(outputs)] = outputs
-                done += len(outputs)
-                progress(begin + done, len(self.stored))
-            answers.append(replace(images, images=rows))
-            begin += len(images)
-        return tuple(answers)
+def _constants(arguments: Any) -> Any:
+    """Arguments of a call that are no tensors."""
+    return keras.tree.map_structure(
+        lambda value: "tensor" if isinstance(value, keras.KerasTensor) else value, arguments
+    )
 
 
 def _varies(operation: keras.Operation) -> bool:

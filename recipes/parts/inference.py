@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,8 +16,8 @@ class Inference:
     batch; in a run of three stages that takes longer than the images do.
 
     Args:
-        model: From float32 images `(batch, height, width, channels)`, or activations, to one output. Later changes of
-            its weights count; changes of its layers do not.
+        model: From float32 images `(batch, height, width, channels)`, or activations, to one output or a list of them.
+            Later changes of its weights count; changes of its layers do not.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -27,9 +28,9 @@ class Inference:
         self._function = answer
 
     @cached_property
-    def _answer(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _answer(self) -> Callable[[tf.Tensor], Any]:
         # The concrete function: TensorFlow counts the others of all models together, and warns of "retracing".
-        concrete: Callable[[tf.Tensor], tf.Tensor] = self._function.get_concrete_function()
+        concrete: Callable[[tf.Tensor], Any] = self._function.get_concrete_function()
         return concrete
 
     def __call__(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> np.ndarray:
@@ -43,7 +44,7 @@ class Inference:
         """
         return np.concatenate(list(self.batches(batches)))
 
-    def batches(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> Iterator[np.ndarray]:
-        """Outputs, a batch at a time; arguments as above."""
+    def batches(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> Iterator[Any]:
+        """Outputs, a batch at a time, in the structure of the model's; arguments as above."""
         for batch in batches:
-            yield self._answer(batch[0]).numpy()
+            yield keras.tree.map_structure(lambda output: output.numpy(), self._answer(batch[0]))

@@ -1,9 +1,10 @@
 """Callbacks of a staged run: what is shown, and what is written down, while it trains."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.parts.display import Display
-from recipes.parts.run_folder import append_line
+from recipes.parts.run_folder import append_line, complete_or_absent
 from recipes.parts.stage_events import StageCallback, StageResult, StageStart
 
 
@@ -65,12 +66,17 @@ class WriteHistory(StageCallback):
 
     Args:
         path: A file of JSON lines.
+        already: Stages of a run that goes on, as far as they came. The file will hold their epochs, and no others.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, already: Sequence[StageResult] = ()) -> None:
         super().__init__()
         self.path = path
-        path.touch()
+        with complete_or_absent(path) as beside:
+            beside.touch()
+            for result in already:
+                for epoch, logs in enumerate(result.history, 1):
+                    append_line(beside, {"stage": result.name, "epoch": epoch, **logs})
 
     def on_stage_begin(self, start: StageStart) -> None:
         """Remember the stage."""

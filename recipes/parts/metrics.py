@@ -18,6 +18,30 @@ def log_softmax(logits: npt.ArrayLike) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def calibration_error(scores: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> float:
+    """Expected calibration error: how far scores are from how often they are right (Naeini et al. 2015).
+
+    Examples are put into bins by the score of their predicted class. In each bin the mean score is compared with the
+    share of right answers; the error is the mean distance of the two, each bin counted by its examples.
+
+    Args:
+        scores: Softmax scores `(n, num_classes)`.
+        labels: Integers `(n,)`.
+        bins: How many, of equal width.
+
+    Returns:
+        A number from 0 to 1.
+
+    Reference:
+        - [Guo et al., On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599)
+    """
+    highest = scores.max(axis=1)
+    right = scores.argmax(axis=1) == labels
+    bin_of = np.minimum((highest * bins).astype(int), bins - 1)
+    # In each bin, |right - scores| of the sums: what the means differ by, times the examples.
+    return float(np.abs(np.bincount(bin_of, weights=right - highest)).sum() / len(labels))
+
+
 def measure(
     logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], *, temperature: float = 1.0
 ) -> dict[str, Any]:
@@ -30,15 +54,17 @@ def measure(
         temperature: What the logits are divided by before the softmax (Guo et al. 2017).
 
     Returns:
-        `accuracy`, `macro_f1` (mean F1 over the classes that occur), `loss` (mean cross-entropy in nats), `images`,
-        `per_class` (a list of `class`, `precision`, `recall`, `f1`, `support`) and `confusion_matrix`, rows by true
-        class, columns by predicted class. All None but `images` where there is no image.
+        `accuracy`, `macro_f1` (mean F1 over the classes that occur), `loss` (mean cross-entropy in nats),
+        `calibration_error` (see above), `images`, `per_class` (a list of `class`, `precision`, `recall`, `f1`,
+        `support`) and `confusion_matrix`, rows by true class, columns by predicted class. All None but `images` where
+        there is no image.
     """
     if not len(labels):
         return {
             "accuracy": None,
             "macro_f1": None,
             "loss": None,
+            "calibration_error": None,
             "images": 0,
             "per_class": [],
             "confusion_matrix": None,
@@ -53,6 +79,7 @@ def measure(
         "accuracy": float(np.mean(predicted == labels)),
         "macro_f1": float(np.mean(f1[support > 0])),
         "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
+        "calibration_error": calibration_error(np.exp(log_probabilities), labels),
         "images": len(labels),
         "per_class": [
             {
@@ -71,7 +98,7 @@ def measure(
 def metrics_table(metrics: dict[str, dict[str, Any]]) -> Table:
     """A table with a row for each split."""
     table = Table(show_edge=False, pad_edge=False)
-    for heading in ("split", "images", "accuracy", "macro F1", "loss"):
+    for heading in ("split", "images", "accuracy", "macro F1", "loss", "calibration error"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, values in metrics.items():
         if values["images"]:
@@ -81,6 +108,7 @@ def metrics_table(metrics: dict[str, dict[str, Any]]) -> Table:
                 f"{values['accuracy']:.4f}",
                 f"{values['macro_f1']:.4f}",
                 f"{values['loss']:.4f}",
+                f"{values['calibration_error']:.4f}",
             )
     return table
 

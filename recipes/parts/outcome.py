@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from recipes.parts.batches import evaluation_batches
+from recipes.parts.calibration import calibration_json, describe_calibration, fit_temperature
 from recipes.parts.dataset import DataSet
 from recipes.parts.display import Display, duration
 from recipes.parts.inference import Inference
@@ -47,7 +48,8 @@ def conclude(
 ) -> None:
     """Save a trained model, measure it, and show how good it is.
 
-    The test split is measured here, once; no weight and no choice of an epoch may rest on it.
+    The temperature of the scores is fitted on the validation split. The test split is measured here, once; no weight
+    and no choice of an epoch or temperature may rest on it.
 
     Args:
         folder: Of the run. `model.keras`, `calibration.json`, `report.png` and `metrics.json` are written into it.
@@ -62,14 +64,20 @@ def conclude(
     with complete_or_absent(folder / "model.keras") as beside:
         # A model that was never compiled: the optimizer's state would make the file up to three times as large.
         keras.Model(model.input, model.output, name=model.name).save(beside)
-    calibration = {"temperature": 1.0}
-    write_json(folder / "calibration.json", calibration)
     splits = {"validation": data.validation, "test": data.test}
     infer = Inference(model)
     logits = {name: infer(evaluation_batches(split, batch_size=batch_size)) for name, split in splits.items()}
-    measured = {
-        name: measure(logits[name], split.labels, data.classes, **calibration) for name, split in splits.items()
-    }
+
+    def measures(temperature: float) -> dict[str, dict[str, Any]]:
+        return {
+            name: measure(logits[name], split.labels, data.classes, temperature=temperature)
+            for name, split in splits.items()
+        }
+
+    temperature = fit_temperature(logits["validation"], data.validation.labels)
+    measured = measures(temperature)
+    calibration = calibration_json(temperature, before=measures(1.0), after=measured)
+    write_json(folder / "calibration.json", calibration)
     stages = [asdict(result) for result in results]
     seconds = time.perf_counter() - began
     metrics: dict[str, Any] = {**measured, "stages": stages, "seconds": seconds, "notices": data.notices}
@@ -84,10 +92,11 @@ def conclude(
         images=data.test.images,
         labels=data.test.labels,
         logits=logits["test"],
+        temperature=temperature,
         notices=data.notices,
-        **calibration,
     )
     write_json(folder / "metrics.json", metrics)
     display.show(metrics_table(measured))
+    display.say(describe_calibration(calibration))
     shown = printable(str(folder))
     display.say(f"done in {duration(seconds)}; see {shown}/report.png, try `zoo predict {shown} IMAGE`")

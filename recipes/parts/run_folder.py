@@ -12,10 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from recipes.parts.file_lock import try_lock
 from recipes.parts.names import printable
 from zoo.errors import InputError
 
 HISTORY = "history.jsonl"
+CONFIG, METRICS = "config.json", "metrics.json"
+LOCK = ".under-way"
 PACKAGES = (
     "keras-model-zoo",
     "tensorflow",
@@ -45,7 +48,8 @@ def new_run_folder(path: Path | None, recipe: str, *, record: str = HISTORY) -> 
     made = path is None or not path.exists()
     folder = _claim_default(recipe) if path is None else _claim(path.absolute())
     try:
-        yield folder
+        with _under_way(folder):
+            yield folder
     except BaseException:
         history = folder / record
         if not history.exists() or not history.stat().st_size:
@@ -55,6 +59,40 @@ def new_run_folder(path: Path | None, recipe: str, *, record: str = HISTORY) -> 
             if made:
                 folder.rmdir()
         raise
+
+
+@contextmanager
+def resumed_run_folder(path: Path) -> Iterator[Path]:
+    """Go on in the folder of a run that was interrupted.
+
+    Args:
+        path: Of the run.
+
+    Yields:
+        The folder's absolute path.
+
+    Raises:
+        InputError: If it is not the folder of a run, if the run is finished, or if it is still under way.
+    """
+    folder = path.absolute()
+    if not (folder / "versions.json").is_file() or not (folder / CONFIG).is_file():
+        raise InputError(f"{printable(str(path))} is not the folder of a run that could go on: it holds no {CONFIG}")
+    if (folder / METRICS).exists():
+        raise InputError(f"The run in {printable(str(path))} is finished: there is nothing to go on with")
+    with _under_way(folder):
+        yield folder
+
+
+@contextmanager
+def _under_way(folder: Path) -> Iterator[None]:
+    """Only one process works on a run."""
+    lock = try_lock(folder / LOCK)
+    if lock is None:
+        raise InputError(f"The run in {printable(str(folder))} is still under way")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _claim_default(recipe: str) -> Path:

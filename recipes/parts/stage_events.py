@@ -1,6 +1,7 @@
 """What a staged run tells of itself: a stage begins, a stage is done."""
 
 from dataclasses import dataclass, field
+from statistics import median
 
 import keras
 
@@ -36,8 +37,19 @@ class StageResult:
     validation_loss: float | None = None
     """Of the weights that were kept; None if nothing has been validated yet."""
     seconds: float = 0.0
+    fill_images: int = 0
+    """Images, each version counted, that frozen layers were shown before the first epoch."""
+    fill_seconds: float = 0.0
+    """That this took."""
+    peak_bytes: int = 0
+    """The most memory that the process alone held."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of the median epoch, validation included; 0 if none ran."""
+        return median([epoch["seconds"] for epoch in self.history]) if self.history else 0.0
 
 
 class StageCallback(keras.callbacks.Callback):

@@ -30,7 +30,8 @@ class Stage:
     """Shown in tables and figures."""
     unfreeze: str = "head"
     """What trains: `none`, `head`, `last:N` (the last N blocks and the head), `from:BLOCK` (that block and all after
-    it) or `all`."""
+    it), `blocks:NAME,NAME` (these and the head), `all`, or `auto`: the blocks whose gradients on some training images
+    are largest for the size of their weights, with learning rates to match; see `recipes.parts.importance`."""
     epochs: int = 10
     """Most epochs; fewer when validation loss stops falling."""
     learning_rate: float = 1e-3
@@ -48,12 +49,16 @@ class Stage:
     """Fraction that each update takes of a weight, times the learning rate; biases and norms have none."""
     batch_norm: Literal["frozen", "trained"] = "frozen"
     """Whether the batch norm of blocks that train keeps its statistics, as it should on few images, or trains."""
+    layer_decay: float = 1.0
+    """What the learning rate of a block is of that of the block after it, in (0, 1]; 1 makes all alike. Networks of
+    many blocks want 0.65 to 0.9."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"none|head|all|last:[1-9]\d*|from:.+", self.unfreeze):
+        if not re.fullmatch(r"none|head|all|auto|last:[1-9]\d*|from:.+|blocks:[^,]+(,[^,]+)*", self.unfreeze):
             raise InputError(
-                "`unfreeze` is one of: none, head, last:N (such as last:3), from:BLOCK (such as from:block_13), all. "
-                f"Received: {self.unfreeze!r} in stage {self.name!r}"
+                "`unfreeze` is one of: none, head, last:N (such as last:3), from:BLOCK (such as from:block_13), "
+                f"blocks:NAME,NAME (such as blocks:block_2,block_13), all, auto. Received: {self.unfreeze!r} in stage "
+                f"{self.name!r}"
             )
         if self.epochs < 0:
             raise InputError(f"A stage needs 0 or more epochs. Received: epochs={self.epochs} in stage {self.name!r}")
@@ -69,6 +74,10 @@ class Stage:
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError(
                 f"Weight decay is 0 or more. Received: weight_decay={self.weight_decay} in stage {self.name!r}"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(
+                f"Layer decay is a factor in (0, 1]. Received: layer_decay={self.layer_decay} in stage {self.name!r}"
             )
         for field, known in (("optimizer", OPTIMIZERS), ("batch_norm", ("frozen", "trained"))):
             if getattr(self, field) not in known:

@@ -1,56 +1,50 @@
 """Run stages: freeze, compile, fit, restore the best epoch, and prove that what was frozen did not move."""
 
 import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.parts.activations import Activations, FrozenLayers, Request
 from recipes.parts.augment import Augmentation
-from recipes.parts.batches import evaluation_batches, training_batches
-from recipes.parts.blocks import select
-from recipes.parts.callbacks import BestEpoch, StopAtBatch
+from recipes.parts.batches import evaluation_batches
+from recipes.parts.callbacks import AtEpochEnd, BestEpoch, StopAtBatch
+from recipes.parts.checkpoint import Checkpoint, assign, generator_states, numbered, values
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
-from recipes.parts.frozen_prefix import NOISE, FrozenPrefix
+from recipes.parts.fitting import fit
+from recipes.parts.freezing import digests, unfrozen
 from recipes.parts.inference import Inference
+from recipes.parts.memory import PeakMemory
 from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
-from recipes.parts.optimizers import make_optimizer
-from recipes.parts.stage_events import StageCallback, StageResult, StageStart
+from recipes.parts.prepared_stage import PreparedStage, Training
+from recipes.parts.stage_cost import Caching
+from recipes.parts.stage_events import StageCallback, StageResult
+from recipes.parts.stage_plan import StagePlan
 from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.weight_average import WeightAverage
+from zoo.errors import InputError
 
 
-def run_stages(
-    classifier: Classifier,
-    stages: Sequence[Stage],
-    data: DataSet,
-    *,
-    batch_size: int,
-    augmentation: Augmentation,
-    seed: int,
-    mixing: Mixing | None = None,
-    label_smoothing: float = 0.0,
-    class_weights: np.ndarray | None = None,
-    average: float = 0.0,
-    accumulate: int = 1,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    memory_budget_bytes: int = 10**9,
-    scratch_dir: Path | None = None,
-) -> list[StageResult]:
-    """Train a classifier in stages.
+def run_stages(classifier: Classifier, stages: Sequence[Stage], data: DataSet, **settings: Any) -> list[StageResult]:
+    """Train a classifier in stages: `StagedRun(classifier, stages, data, **settings).run()`."""
+    return StagedRun(classifier, stages, data, **settings).run()
 
-    For each stage the chosen blocks are unfrozen, the model is compiled again with a fresh optimizer, and at the
-    end the weights with the lowest validation loss are put back, those from before the stage included. Frozen
-    blocks run as in inference: their dropout and stochastic depth are off. In a stage without augmentation they
-    run once, and epochs begin from what they said.
+
+class StagedRun:
+    """Stages of training, one after the other.
+
+    For each stage the chosen blocks are unfrozen, the model is compiled with a fresh optimizer, and at the end the
+    weights with the lowest validation loss are put back, those from before the stage included. Frozen blocks run as in
+    inference: their dropout and stochastic depth are off. Where they reach from the input to some cut they run once,
+    and epochs begin from what they said.
 
     Args:
         classifier: Model and blocks; trained in place.
@@ -59,257 +53,348 @@ def run_stages(
         batch_size: Images a step.
         augmentation: What is done to training images, in stages that augment.
         seed: Decides order and augmentation of each epoch.
-        mixing: How training images are mixed with each other, in stages that augment; None for not at all.
+        mixing: How training images, or activations in their place, are mixed with each other, in stages that augment;
+            None for not at all.
         label_smoothing: Fraction, in [0, 1), of each label that is spread over all classes (Szegedy et al. 2016).
         class_weights: Weight of each class in the loss, `(num_classes,)`; None weighs all alike.
         average: Decay of the moving average of the weights that is validated and kept in their place, see
             `recipes.parts.weight_average`; 0 for none.
         accumulate: Batches whose mean gradient makes up one update of the weights.
         callbacks: Keras callbacks for every `fit`; a `StageCallback` also hears of stages.
-        memory_budget_bytes: Room for what frozen layers say of the images; more is kept in a file.
-        scratch_dir: Where that file goes; by default where temporary files go.
-
-    Returns:
-        One result a stage.
-
-    Raises:
-        TrainingFailed: If the loss is no longer a finite number, or memory runs out.
-        AssertionError: If a frozen weight changed.
+        frozen_layers: How to keep what frozen layers say; None lets them run in every epoch.
+        checkpoint: The file in which the state is kept at the border of each epoch; None keeps none.
+        resume: The state from which to go on, of a run with the same arguments.
     """
-    listeners = [callback for callback in callbacks if isinstance(callback, StageCallback)]
-    whole = classifier.model
-    infer_whole = Inference(whole)
-    steps = math.ceil(len(data.train) / batch_size)
-    results: list[StageResult] = []
-    epochs_done = 0
-    best: float | None = None
-    stop = StopAtBatch()
-    with stop.listening():
-        for index, stage in enumerate(stages):
-            stop.raise_if_asked()
-            started = time.perf_counter()
-            with unfrozen(classifier, stage.unfreeze, batch_norm=stage.batch_norm) as blocks:
-                start = StageStart(
-                    stage=stage,
-                    index=index,
-                    blocks=blocks,
-                    trainable_parameters=count(whole.trainable_weights),
-                    parameters=count(whole.weights),
-                    steps_per_epoch=steps,
-                )
-                for listener in listeners:
-                    listener.on_stage_begin(start)
-                result = StageResult(
-                    name=stage.name,
-                    unfreeze=stage.unfreeze,
-                    blocks=blocks,
-                    trainable_parameters=start.trainable_parameters,
-                    parameters=start.parameters,
-                    validation_loss=best,
-                )
-                moving = _moving(whole, stage)
-                ids = set(map(id, moving))
-                frozen_weights = [weight for weight in whole.weights if id(weight) not in ids]
-                frozen_before = digests(frozen_weights)
-                changes = augmentation if stage.augment else Augmentation()
-                mixes = mixing if stage.augment and mixing else Mixing()
-                soft = bool(label_smoothing) or not mixes.changes_nothing
-                if stage.epochs and whole.trainable_weights:
-                    frozen = FrozenPrefix(
-                        whole,
-                        (data.train, data.validation),
-                        images_change=not (changes.changes_nothing and mixes.changes_nothing),
-                        batch_size=batch_size,
-                        memory_budget_bytes=memory_budget_bytes,
-                        scratch_dir=scratch_dir,
-                    )
-                    for listener in listeners:
-                        listener.on_frozen_layers(frozen.note)
-                    train, validation = frozen.run(_tell([stop, *listeners]))
-                    infer = infer_whole if frozen.suffix is whole else Inference(frozen.suffix)
-                    averages = [WeightAverage(moving, average, accumulate=accumulate)] if average else []
-                    _fit(
-                        frozen.suffix,
-                        stage,
-                        training_batches(
-                            train,
-                            batch_size=batch_size,
-                            augmentation=changes,
-                            seed=seed,
-                            first_epoch=epochs_done,
-                            mixing=mixes,
-                            num_classes=len(data.classes) if soft else None,
-                            class_weights=class_weights,
-                        ),
-                        steps=steps,
-                        label_smoothing=label_smoothing if soft else None,
-                        accumulate=accumulate,
-                        callbacks=[
-                            stop,
-                            *averages,
-                            BestEpoch(
-                                result,
-                                stage,
-                                moving,
-                                _validation(infer, validation, data.classes, batch_size),
-                                average=averages[0] if averages else None,
-                            ),
-                            *callbacks,
-                        ],
-                        advice=f"lower --batch-size, which is {batch_size}, or --image-size",
-                    )
-                if digests(frozen_weights) != frozen_before:
-                    raise AssertionError(f"A frozen weight changed in stage {stage.name!r}")
-            result.seconds = time.perf_counter() - started
-            for listener in listeners:
-                listener.on_stage_end(result)
-            results.append(result)
-            epochs_done += stage.epochs
-            best = result.validation_loss
-    return results
 
-
-def _fit(
-    model: keras.Model,
-    stage: Stage,
-    batches: tf.data.Dataset,
-    *,
-    steps: int,
-    label_smoothing: float | None,
-    accumulate: int,
-    callbacks: list[keras.callbacks.Callback],
-    advice: str,
-) -> None:
-    loss: keras.losses.Loss
-    if label_smoothing is None:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    else:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
-        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    # After every change of `trainable`: without it the change is silently ignored.
-    model.compile(
-        optimizer=make_optimizer(
-            stage.optimizer,
-            model.trainable_variables,
-            schedule(stage, steps),
-            weight_decay=stage.weight_decay,
+    def __init__(
+        self,
+        classifier: Classifier,
+        stages: Sequence[Stage],
+        data: DataSet,
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        mixing: Mixing | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: np.ndarray | None = None,
+        average: float = 0.0,
+        accumulate: int = 1,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        frozen_layers: FrozenLayers | None = None,
+        checkpoint: Path | None = None,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.stages = tuple(stages)
+        self.data = data
+        self.training = Training(
+            batch_size=batch_size,
+            augmentation=augmentation,
+            seed=seed,
+            mixing=mixing or Mixing(),
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            average=average,
             accumulate=accumulate,
-        ),
-        loss=loss,
-        metrics=[accuracy],
-        # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
-        jit_compile=False,
-    )
-    try:
-        model.fit(
-            batches,
-            epochs=stage.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,  # the batches are shuffled already, by epoch and seed
-            verbose=0,
-            callbacks=callbacks,
         )
-    except tf.errors.ResourceExhaustedError:
-        raise TrainingFailed(f"Out of memory in stage {stage.name!r}: {advice}") from None
+        self.callbacks = callbacks
+        self.listeners = [callback for callback in callbacks if isinstance(callback, StageCallback)]
+        self.activations = None
+        if frozen_layers is not None:
+            self.activations = Activations(
+                classifier.model, data, frozen_layers, batch_size=batch_size, augmentation=augmentation, seed=seed
+            )
+        self.whole = Inference(classifier.model)
+        self.checkpoint = checkpoint
+        self.stop = StopAtBatch()
+        self.prepared: dict[int, PreparedStage] = {}
+        self.decided: dict[int, Caching] = {}
+        """How stages read their images; once decided, a run stays with it."""
+        self.first = 0
+        self.results: list[StageResult] = []
+        self.moved: set[int] = set()
+        """The weights of the model, by their numbers, that stages so far may have changed."""
+        self.averaged = 0
+        """Batches that the average of the weights has seen."""
+        self.resumed = resume
+        if resume is not None:
+            self._restore(resume)
 
+    # Before the run
 
-def _moving(model: keras.Model, stage: Stage) -> list[keras.Variable]:
-    """The weights that a stage changes: those that have a gradient, and the statistics of layers that train."""
-    training = [layer for layer in model.layers if layer.trainable and stage.batch_norm == "trained"]
-    return [*model.trainable_weights, *(weight for layer in training for weight in layer.non_trainable_weights)]
+    def plan(self) -> list[StagePlan]:
+        """Make all stages ready, time a few steps of each, and tell what they will take.
 
+        Nothing that is trained changes, and `run` goes on from here without doing it again.
 
-def _validation(
-    infer: Inference, split: Split, classes: tuple[str, ...], batch_size: int
-) -> Callable[[], dict[str, Any]]:
-    batches = evaluation_batches(split, batch_size=batch_size)
-    return lambda: measure(infer(batches), split.labels, classes)
+        Returns:
+            One plan for each stage that is still to come.
 
+        Raises:
+            TrainingFailed: If memory runs out already here.
+        """
+        plans = []
+        coming = range(self.first, len(self.stages))
+        with self.stop.listening():
+            for index in coming:
+                self.stop.raise_if_asked()
+                prepared = self._prepare(index)
+                try:
+                    prepared.probe(self.classifier)
+                except tf.errors.ResourceExhaustedError:
+                    raise self._out_of_memory(prepared.stage) from None
+            planned: set[Any] = set()
+            for index in coming:
+                fresh = [request for request in self._requests(index) if request.name not in planned]
+                planned.update(request.name for request in fresh)
+                images, seconds = 0, None
+                if self.activations is not None and fresh:
+                    images = self.activations.missing_rows(fresh)
+                    seconds = self.activations.seconds_per_image(fresh) if images else None
+                plans.append(self.prepared[index].plan(seconds, images))
+        return plans
 
-def _tell(callbacks: Sequence[Any]) -> Callable[[int, int], None]:
-    """One function that tells each callback how many images the frozen layers have seen."""
+    def _prepare(self, index: int) -> PreparedStage:
+        if index not in self.prepared:
+            self.prepared[index] = PreparedStage(
+                self.classifier,
+                self.stages[index],
+                index,
+                self.data,
+                self.training,
+                activations=self.activations,
+                whole=self.whole,
+                before=[self.prepared[number] for number in sorted(self.prepared) if number < index],
+                caching=self.decided.get(index),
+            )
+            self.decided[index] = self.prepared[index].caching
+        return self.prepared[index]
 
-    def progress(done: int, total: int) -> None:
-        for callback in callbacks:
-            callback.on_frozen_progress(done, total)
+    def _requests(self, index: int) -> list[Request]:
+        """What to compute before a stage: what it reads, and what later ones read if nothing changes it until then."""
+        stage = self.prepared[index]
+        wanted = {request.images for request in stage.requests}
+        requests = {request.name: request for request in stage.requests}
+        for number in range(index + 1, len(self.stages)):
+            later = self.prepared[number]
+            if stage in later.unchanged_since([self.prepared[between] for between in range(index, number)]):
+                requests |= {request.name: request for request in later.requests if request.images in wanted}
+        return list(requests.values())
 
-    return progress
+    # The run
 
+    def run(self) -> list[StageResult]:
+        """Train.
 
-@contextmanager
-def unfrozen(
-    classifier: Classifier, unfreeze: str, *, batch_norm: Literal["frozen", "trained"] = "frozen"
-) -> Iterator[tuple[str, ...]]:
-    """Let some blocks train and freeze the others, as long as the context lasts.
+        Returns:
+            One result a stage.
 
-    `base(x, training=False)` does not keep batch norm in inference mode under `fit`; only `trainable = False` on
-    each BatchNormalization does. So that is what freezes it, and in fine-tuning it does so in blocks that train
-    too: the statistics come from far more images than a fine-tuning set holds.
+        Raises:
+            TrainingFailed: If the loss is no longer a finite number, or memory runs out.
+            AssertionError: If a frozen weight changed.
+        """
+        with self.stop.listening():
+            for index in range(self.first, len(self.stages)):
+                self.stop.raise_if_asked()
+                # All that are to come, since what they read may be computed on the way.
+                for number in range(index, len(self.stages)):
+                    self._prepare(number)
+                self._run_stage(index)
+        return self.results
 
-    Args:
-        classifier: Model and blocks.
-        unfreeze: As in `Stage.unfreeze`.
-        batch_norm: As in `Stage.batch_norm`.
+    def _run_stage(self, index: int) -> None:
+        state = self.resumed if self.resumed is not None and self.resumed.stage == index else None
+        began = time.perf_counter() - (state.seconds if state else 0.0)
+        prepared = self._prepare(index)
+        for listener in self.listeners:
+            listener.on_stage_begin(prepared.start)
+        result = StageResult(
+            name=prepared.stage.name,
+            unfreeze=prepared.stage.unfreeze,
+            blocks=prepared.start.blocks,
+            trainable_parameters=prepared.start.trainable_parameters,
+            parameters=prepared.start.parameters,
+            validation_loss=self.results[-1].validation_loss if self.results else None,
+        )
+        if state is not None and state.epoch:
+            result = StageResult(**state.results[index])
+        moving = set(map(id, prepared.moving))
+        frozen_weights = [weight for weight in self.classifier.model.weights if id(weight) not in moving]
+        frozen_before = digests(frozen_weights)
+        self.moved |= {index for index, weight in enumerate(self.classifier.model.weights) if id(weight) in moving}
+        if prepared.trains:
+            train, validation = self._read(prepared, result)
+            prepared = self._prepare(index)  # another one, if there was no room
+            stage = prepared.stage
+            with unfrozen(self.classifier, stage.unfreeze, batch_norm=stage.batch_norm):
+                self._fit(prepared, train, validation, result, state if state and state.epoch else None, began)
+        if digests(frozen_weights) != frozen_before:
+            raise AssertionError(f"A frozen weight changed in stage {prepared.stage.name!r}")
+        result.seconds = time.perf_counter() - began
+        for listener in self.listeners:
+            listener.on_stage_end(result)
+        self.results.append(result)
+        self._save(stage=index + 1, results=self.results)
+        del self.prepared[index]  # with the state of its optimizer
 
-    Yields:
-        The names of the blocks that train.
-    """
-    model = classifier.model
-    chosen = select(classifier.blocks, unfreeze)
-    training = {name for index in chosen for name in classifier.blocks[index].layers}
-    quieted: list[tuple[keras.Layer, str, float]] = []
-    for layer in model.layers:
-        learns = layer.name in training
-        layer.trainable = learns
-        for part in layer._flatten_layers():  # itself, and what a layer of the user's own may hold
-            if batch_norm == "frozen" and isinstance(part, keras.layers.BatchNormalization):
-                part.trainable = False
-        for attribute in NOISE:
-            strength = getattr(layer, attribute, None)
-            if not learns and isinstance(strength, float) and strength > 0:
-                quieted.append((layer, attribute, strength))
-                setattr(layer, attribute, 0.0)
-    try:
-        yield tuple(classifier.blocks[index].name for index in chosen)
-    finally:
-        for layer, attribute, strength in quieted:
-            setattr(layer, attribute, strength)
-        for layer in model.layers:
-            layer.trainable = True
+    def _read(self, prepared: PreparedStage, result: StageResult) -> tuple[Split, Split]:
+        """The splits, with what frozen layers say of them in place of images where they run once."""
+        index = prepared.start.index
+        if prepared.requests and self.activations is not None:
+            for listener in self.listeners:
+                listener.on_frozen_layers(prepared.note)
+            began = time.perf_counter()
+            try:
+                result.fill_images += self.activations.fill(self._requests(index), self._tell)
+                train, validation = self.activations.load(prepared.requests)
+                result.fill_seconds += time.perf_counter() - began
+                return train, validation
+            except InputError as error:  # there is no room any more
+                self.decided[index] = Caching(False, reason=str(error))
+                del self.prepared[index]
+                prepared = self._prepare(index)
+        for listener in self.listeners:
+            listener.on_frozen_layers(prepared.note)
+        return self.data.train, self.data.validation
 
+    def _tell(self, done: int, total: int) -> None:
+        for listener in (self.stop, *self.listeners):
+            listener.on_frozen_progress(done, total)
 
-def schedule(stage: Stage, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up from zero, then cosine decay to zero (Loshchilov and Hutter 2017), over a whole stage."""
-    steps = stage.epochs * steps_per_epoch
-    warmup = min(round(stage.warmup * steps), steps - 1)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else stage.learning_rate,
-        decay_steps=steps - warmup,
-        warmup_target=stage.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+    def _fit(
+        self,
+        prepared: PreparedStage,
+        train: Split,
+        validation: Split,
+        result: StageResult,
+        state: Checkpoint | None,
+        began: float,
+    ) -> None:
+        stage, index = prepared.stage, prepared.start.index
+        memory = PeakMemory()
+        memory.sample()
+        average = None
+        if self.training.average:
+            average = WeightAverage(
+                prepared.moving, self.training.average, accumulate=self.training.accumulate, batches=self.averaged
+            )
+        batches = evaluation_batches(validation, batch_size=self.training.batch_size)
+        best = BestEpoch(
+            result,
+            stage,
+            prepared.moving,
+            lambda: measure(prepared.infer(batches), validation.labels, self.data.classes),
+            average=average,
+        )
+        if state is not None:
+            assign(prepared.model.optimizer.variables, state.take("optimizer"))
+            best.kept = list(state.take("kept").values())
+            if average is not None:
+                average.set_values(list(state.take("average").values()))
 
+        def save(ended: bool) -> None:
+            arrays = {
+                "optimizer": values(prepared.model.optimizer.variables),
+                "kept": numbered(best.kept),
+                "average": numbered(average.values() if average else []),
+            }
+            self.averaged = average.batches if average else 0
+            seconds = time.perf_counter() - began
+            results = [*self.results, result]
+            self._save(stage=index, results=results, epoch=result.epochs, ended=ended, seconds=seconds, arrays=arrays)
 
-def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Weights that make every class count alike: n / (num_classes * images of the class).
+        if state is not None and state.ended:
+            best.on_train_end()
+            return
+        try:
+            fit(
+                prepared.model,
+                prepared.batches(train, first_epoch=sum(s.epochs for s in self.stages[:index]) + result.epochs),
+                epochs=stage.epochs,
+                initial_epoch=result.epochs,
+                steps_per_epoch=prepared.steps,
+                callbacks=[
+                    self.stop,
+                    *([average] if average else []),
+                    best,
+                    *([AtEpochEnd(save)] if self.checkpoint else []),
+                    memory,
+                    *self.callbacks,
+                ],
+            )
+        except tf.errors.ResourceExhaustedError:
+            raise self._out_of_memory(stage) from None
+        self.averaged = average.batches if average else 0
+        result.peak_bytes = max(result.peak_bytes, memory.bytes)
 
-    Args:
-        labels: Integers `(n,)`.
-        num_classes: How many classes there are; each must occur.
+    def _out_of_memory(self, stage: Stage) -> TrainingFailed:
+        return TrainingFailed(
+            f"Out of memory in stage {stage.name!r}: lower --batch-size, which is {self.training.batch_size}, "
+            "or --image-size"
+        )
 
-    Returns:
-        float32 `(num_classes,)`; the mean over the examples is 1.
-    """
-    images = np.bincount(labels, minlength=num_classes)
-    return (len(labels) / (num_classes * images)).astype(np.float32)
+    # Its state
 
+    def _save(
+        self,
+        *,
+        stage: int,
+        results: Sequence[StageResult],
+        epoch: int = 0,
+        ended: bool = False,
+        seconds: float = 0.0,
+        arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    ) -> None:
+        if self.checkpoint is None:
+            return
+        weights = self.classifier.model.weights
+        moved = {name: value for index, (name, value) in enumerate(values(weights).items()) if index in self.moved}
+        state = Checkpoint(
+            stage=stage,
+            epoch=epoch,
+            ended=ended,
+            seconds=seconds,
+            results=[asdict(result) for result in results],
+            caching={str(index): asdict(caching) for index, caching in self.decided.items()},
+            frozen=self._digest_of_the_others(),
+            fingerprint=self.data.fingerprint,
+            averaged=self.averaged,
+        )
+        generators = values(generator_states(self.classifier.model))
+        for what, named in {"weights": moved, "generators": generators, **(arrays or {})}.items():
+            state.put(what, named)
+        state.save(self.checkpoint)
 
-def count(weights: Sequence[keras.Variable]) -> int:
-    """How many numbers some weights hold."""
-    return sum(math.prod(weight.shape) for weight in weights)
+    def _restore(self, state: Checkpoint) -> None:
+        """Go back to where a run stood."""
+        if state.fingerprint != self.data.fingerprint:
+            raise InputError(
+                "The images are no longer those with which the run began: put them back, or start another run"
+            )
+        weights = self.classifier.model.weights
+        named = dict(zip(values(weights), weights, strict=True))
+        stored = state.take("weights")
+        odd = sorted(
+            name for name, value in stored.items() if name not in named or tuple(named[name].shape) != value.shape
+        )
+        if odd or len(state.results) not in (state.stage, state.stage + 1) or state.stage > len(self.stages):
+            raise InputError(f"The checkpoint is of another model or of other stages: {', '.join(odd[:3])}")
+        for name, value in stored.items():
+            named[name].assign(value)
+        self.moved = {index for index, name in enumerate(named) if name in stored}
+        if state.frozen != self._digest_of_the_others():
+            raise InputError(
+                "The pretrained weights are no longer those with which the run began: put them back, or start another "
+                "run"
+            )
+        assign(generator_states(self.classifier.model), state.take("generators"))
+        self.results = [StageResult(**result) for result in state.results[: state.stage]]
+        self.decided = {int(index): Caching(**caching) for index, caching in state.caching.items()}
+        self.averaged = state.averaged
+        self.first = state.stage
 
-
-def digests(weights: Sequence[keras.Variable]) -> list[str]:
-    """SHA-256 of each weight's bytes."""
-    return [hashlib.sha256(weight.numpy().tobytes()).hexdigest() for weight in weights]
+    def _digest_of_the_others(self) -> str:
+        """Of the weights that no stage so far may have changed."""
+        others = [weight for index, weight in enumerate(self.classifier.model.weights) if index not in self.moved]
+        return hashlib.sha256("".join(digests(others)).encode()).hexdigest()

@@ -25,6 +25,12 @@ def determinism_ends_with_the_test():
     config.disable_op_determinism()
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """No test finds what another left in the cache of activations, or touches that of the user."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def own_registries(monkeypatch):
     """Whatever a plugin registers is gone after the test."""

@@ -18,9 +18,9 @@ from recipes import finetune
 from recipes.cli import main
 from recipes.finetune import Config
 from recipes.parts.config_file import config_to_json, read_config
+from recipes.parts.freezing import digests
 from recipes.parts.images import decode
 from recipes.parts.metrics import log_softmax
-from recipes.parts.training import digests
 
 FILES = {
     "calibration.json",

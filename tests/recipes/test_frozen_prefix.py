@@ -8,15 +8,17 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.parts import frozen_prefix
+from recipes.parts.activation_store import ActivationStore
+from recipes.parts.activations import FrozenLayers
 from recipes.parts.augment import PRESETS
 from recipes.parts.blocks import Block
 from recipes.parts.classifier import Classifier, build_classifier
 from recipes.parts.dataset import DataSet, Split
-from recipes.parts.frozen_prefix import FrozenPrefix, cut_behind_frozen
+from recipes.parts.freezing import digests, unfrozen
+from recipes.parts.frozen_prefix import cut_behind_frozen
 from recipes.parts.stage_events import StageCallback
 from recipes.parts.stages import Stage
-from recipes.parts.training import digests, run_stages, unfrozen
+from recipes.parts.training import StagedRun, run_stages
 from zoo.errors import InputError
 
 SIZE = 8
@@ -65,28 +67,31 @@ def make_data(train_images=48):
 
 
 STAGES = (
-    Stage(name="head", unfreeze="head", epochs=2, learning_rate=0.05),
-    Stage(name="top", unfreeze="last:1", epochs=2, learning_rate=0.02),
-    Stage(name="deeper", unfreeze="last:2", epochs=2, learning_rate=0.01),
+    Stage(name="head", unfreeze="head", epochs=4, learning_rate=0.05),
+    Stage(name="top", unfreeze="last:1", epochs=4, learning_rate=0.02),
+    Stage(name="deeper", unfreeze="last:2", epochs=6, learning_rate=0.01),
 )
 
 
-def train(classifier, data, *stages, augmentation="none", **settings):
+def train(classifier, data, *stages, folder=None, augmentation="none", callbacks=(), **settings):
+    """Train with what frozen layers say kept in a folder; through all layers in every epoch without one."""
+    frozen = None if folder is None else FrozenLayers(store=ActivationStore(folder), **settings)
     return run_stages(
-        classifier, stages or STAGES, data, batch_size=16, augmentation=PRESETS[augmentation], seed=0, **settings
+        classifier,
+        stages or STAGES,
+        data,
+        batch_size=16,
+        augmentation=PRESETS[augmentation],
+        seed=0,
+        frozen_layers=frozen,
+        callbacks=callbacks,
     )
 
 
-def trained(data, monkeypatch=None, **settings):
-    """Weights after training; through all layers in every epoch if there is a `monkeypatch`."""
+def trained(data, folder=None, stages=(STAGES[0], STAGES[2]), **settings):
+    """Weights after training."""
     classifier = make_classifier()
-    stages = (STAGES[0], replace(STAGES[2], epochs=1))
-    if monkeypatch is not None:
-        with monkeypatch.context() as patch:
-            patch.setattr(frozen_prefix, "cut_behind_frozen", lambda model: None)
-            train(classifier, data, *stages, **settings)
-    else:
-        train(classifier, data, *stages, **settings)
+    train(classifier, data, *stages, folder=folder, **settings)
     return classifier.model.weights
 
 
@@ -123,18 +128,32 @@ def test_noise_that_is_not_off_stays_behind_the_cut():
 
 
 @pytest.mark.parametrize("budget", [10**9, 0])
-def test_weights_are_the_same_bit_for_bit_in_memory_and_in_a_file(monkeypatch, tmp_path, budget):
+def test_weights_are_the_same_bit_for_bit_in_memory_and_in_a_file(tmp_path, budget):
     data = make_data()
-    weights = trained(data, memory_budget_bytes=budget, scratch_dir=tmp_path)
-    assert digests(weights) == digests(trained(data, monkeypatch))
-    assert digests(weights) != digests(make_classifier().model.weights)
-    assert not list(tmp_path.iterdir())
+    through = digests(trained(data))
+    settings = {"fold": False, "memory_budget_bytes": budget}
+    assert digests(trained(data, tmp_path, **settings)) == through
+    assert digests(make_classifier().model.weights) != through
+    # And once more, from what the first run left.
+    assert digests(trained(data, tmp_path, **settings)) == through
 
 
-def test_weights_are_the_same_to_1e_5_with_a_smaller_last_batch(monkeypatch):
+def test_weights_are_the_same_to_1e_5_with_folded_batch_norm_and_a_smaller_last_batch(tmp_path):
     data = make_data(50)
-    for mine, through in zip(trained(data), trained(data, monkeypatch), strict=True):
-        np.testing.assert_allclose(mine, through, atol=1e-5)
+    folded, through = trained(data, tmp_path), trained(data)
+    for mine, theirs in zip(folded, through, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert digests(folded) != digests(through)
+
+
+def test_half_the_space_rounds(tmp_path):
+    data = make_data()
+    sizes, weights = [], []
+    for dtype in ("float32", "float16"):
+        weights.append(digests(trained(data, tmp_path / dtype, dtype=dtype)))
+        sizes.append(sum(file.stat().st_size for file in (tmp_path / dtype).iterdir()))
+    assert weights[0] != weights[1]
+    assert 0.5 < sizes[1] / sizes[0] < 0.7
 
 
 class Record(StageCallback):
@@ -152,55 +171,160 @@ class Record(StageCallback):
         self.inputs.append(self.model.input.shape[1:])
 
 
-def test_epochs_begin_at_the_cut():
+def test_epochs_begin_at_the_cut_and_one_pass_serves_all_stages(tmp_path):
     record = Record()
-    train(make_classifier(), make_data(), callbacks=[record])
+    train(make_classifier(), make_data(), folder=tmp_path, callbacks=[record])
     assert record.inputs == [(4,), (SIZE, SIZE, 4), (SIZE, SIZE, 4)]
-    assert record.notes[0] == "layers up to head_pool are frozen and run once: 0 MB of activations, kept in memory"
-    assert record.progress[:4] == [(16, 64), (32, 64), (48, 64), (64, 64)]
+    assert record.notes[0] == "layers up to head_pool are frozen and run once: 0 MB of activations"
+    assert record.progress == [(16, 64), (32, 64), (48, 64), (64, 64)]
 
 
-def test_frozen_layers_run_in_every_epoch_where_images_change():
+def test_a_later_run_finds_what_an_earlier_one_left(tmp_path):
+    data = make_data()
+    train(make_classifier(), data, folder=tmp_path)
     record = Record()
-    train(make_classifier(), make_data(), STAGES[0], augmentation="light", callbacks=[record])
-    assert record.inputs == [(SIZE, SIZE, 3)]
-    assert record.notes == ["frozen layers run in every epoch, as augmentation changes the images"]
+    train(make_classifier(), data, folder=tmp_path, callbacks=[record])
+    assert record.progress == []
 
 
-def test_a_stage_without_augmentation_sees_the_images_as_they_are():
+def change_a_weight(classifier):
+    kernel = classifier.model.get_layer("one_conv").kernel
+    kernel.assign(kernel.numpy() * 1.01)
+
+
+def change_the_graph(classifier):
+    classifier.model.get_layer("preprocess").scale = 1 / 127
+
+
+@pytest.mark.parametrize("change", [change_a_weight, change_the_graph])
+def test_other_layers_do_not_find_it(tmp_path, change):
+    train(make_classifier(), make_data(), folder=tmp_path)
+    classifier, record = make_classifier(), Record()
+    change(classifier)
+    train(classifier, make_data(), folder=tmp_path, callbacks=[record])
+    assert record.progress[-1] == (64, 64)
+
+
+def test_names_of_layers_do_not_matter_to_what_is_computed():
+    cuts = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((SIZE, SIZE, 3))
+        x = keras.layers.ReLU()(keras.layers.Conv2D(2, 3)(image))  # with automatic names
+        model = keras.Model(image, keras.layers.Dense(2)(x))
+        model.layers[1].trainable = False
+        cuts.append(cut_behind_frozen(model))
+    assert cuts[0].layer != cuts[1].layer
+    assert cuts[0].digest() == cuts[1].digest()
+    cuts[1].prefix.weights[0].assign(cuts[1].prefix.weights[0] + 1)
+    assert cuts[0].digest() != cuts[1].digest()
+
+
+def test_what_later_stages_read_is_made_anew_if_an_earlier_one_changes_it(tmp_path):
     record = Record()
-    head = replace(STAGES[0], augment=False)
     classifier = make_classifier()
-    train(classifier, make_data(), head, augmentation="strong", callbacks=[record])
-    assert record.inputs == [(4,)]
+    stages = (replace(STAGES[2], name="deep first", epochs=6), replace(STAGES[0], epochs=6))
+    train(classifier, make_data(), *stages, folder=tmp_path, callbacks=[record], fold=False)
+    assert record.progress == [(16, 64), (32, 64), (48, 64), (64, 64)] * 2
     plain = make_classifier()
-    train(plain, make_data(), head)
+    train(plain, make_data(), *stages)
     assert digests(classifier.model.weights) == digests(plain.model.weights)
 
 
-def test_frozen_layers_run_in_every_epoch_where_there_is_no_space(monkeypatch):
+def test_epochs_draw_from_the_versions_of_each_image(tmp_path):
+    """Versions are those that the first epochs would have seen without the cache."""
+    data, record = make_data(), Record()
+    stages = (replace(STAGES[1], epochs=3, unfreeze="head"),)
+    weights = trained(data, tmp_path, stages, augmentation="light", views=3, fold=False, callbacks=[record])
+    assert record.inputs == [(4,)]
+    assert "in 3 versions of each image" in record.notes[0]
+    assert record.progress[-1] == (3 * 48 + 16,) * 2
+    assert digests(weights) != digests(trained(data, None, stages))
+
+
+def test_frozen_layers_run_in_every_epoch_where_images_change_and_no_versions_are_wanted(tmp_path):
+    record = Record()
+    head = replace(STAGES[0], augment=True)
+    train(make_classifier(), make_data(), head, folder=tmp_path, augmentation="light", views=0, callbacks=[record])
+    assert record.inputs == [(SIZE, SIZE, 3)]
+    assert record.notes == ["frozen layers run in every epoch: augmentation changes the images"]
+
+
+def test_a_stage_without_augmentation_sees_the_images_as_they_are(tmp_path):
+    record = Record()
+    head = replace(STAGES[0], augment=False)
+    classifier = make_classifier()
+    train(classifier, make_data(), head, folder=tmp_path, augmentation="strong", callbacks=[record])
+    assert record.inputs == [(4,)]
+    plain = make_classifier()
+    train(plain, make_data(), head, folder=tmp_path)
+    assert digests(classifier.model.weights) == digests(plain.model.weights)
+
+
+def test_one_epoch_does_not_pay(tmp_path):
+    record = Record()
+    train(make_classifier(), make_data(), replace(STAGES[0], epochs=1), folder=tmp_path, callbacks=[record])
+    assert record.inputs == [(SIZE, SIZE, 3)]
+    assert "would leave" in record.notes[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("when", ["before", "while filling"])
+def test_frozen_layers_run_in_every_epoch_where_there_is_no_space(tmp_path, monkeypatch, when):
     def refuse(*arguments, **settings):
         raise InputError("No space for 12 GB of activations")
 
-    monkeypatch.setattr(frozen_prefix, "allocate", refuse)
+    monkeypatch.setattr(ActivationStore, "require_room" if when == "before" else "fill", refuse)
     record = Record()
-    (result,) = train(make_classifier(), make_data(), STAGES[0], callbacks=[record])
-    assert record.notes == ["frozen layers run in every epoch: No space for 12 GB of activations"]
-    assert result.epochs == 2
+    classifier = make_classifier()
+    (result,) = train(classifier, make_data(), STAGES[0], folder=tmp_path, callbacks=[record])
+    assert record.notes[-1] == "frozen layers run in every epoch: No space for 12 GB of activations"
+    assert result.epochs == 4
+    plain = make_classifier()
+    train(plain, make_data(), STAGES[0])
+    assert digests(classifier.model.weights) == digests(plain.model.weights)
 
 
-def test_ctrl_c_stops_frozen_layers_between_two_batches():
+def test_ctrl_c_stops_frozen_layers_between_two_batches_and_what_is_done_is_kept(tmp_path):
     class Interrupt(Record):
         def on_frozen_progress(self, done, total):
             super().on_frozen_progress(done, total)
             if len(self.progress) == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    interrupt = Interrupt()
+    interrupt, again = Interrupt(), Record()
     with pytest.raises(KeyboardInterrupt):
-        train(make_classifier(), make_data(), callbacks=[interrupt])
+        train(make_classifier(), make_data(), folder=tmp_path, callbacks=[interrupt])
     assert len(interrupt.progress) in (2, 3)  # the signal may arrive after the next batch has begun
     assert not interrupt.inputs
+    train(make_classifier(), make_data(), folder=tmp_path, callbacks=[again])
+    assert again.progress[-1][1] in (16, 32)
+
+
+def test_a_plan_changes_nothing(tmp_path):
+    """Steps are timed on real weights; all must be as if they had not been."""
+    weights = []
+    for planned in (False, True):
+        classifier = make_classifier()
+        run = StagedRun(
+            classifier,
+            STAGES,
+            make_data(),
+            batch_size=16,
+            augmentation=PRESETS["none"],
+            seed=0,
+            average=0.9,
+            frozen_layers=FrozenLayers(store=ActivationStore(tmp_path / str(planned)), fold=False),
+        )
+        if planned:
+            plans = run.plan()
+            assert [plan.cut for plan in plans] == ["head_pool", "two_add", "one_noise"]
+            assert [plan.fill_images for plan in plans] == [64, 0, 0]
+            assert all(plan.epoch_seconds > 0 for plan in plans)
+            assert plans[1].cache_bytes == 64 * SIZE * SIZE * 4 * 4
+        run.run()
+        weights.append(digests(classifier.model.weights))
+    assert weights[0] == weights[1]
 
 
 def build_classifier_without_weights(name, size):
@@ -219,23 +343,3 @@ def test_part_of_the_graph_may_be_no_layer():
         with unfrozen(classifier, unfreeze):
             cut = cut_behind_frozen(classifier.model)
         np.testing.assert_array_equal(cut.suffix(cut.prefix(images)), classifier.model(images))
-
-
-def test_splits_stay_as_they_were():
-    """`report.png` draws images after training."""
-    data = make_data()
-    before = data.train.images.copy()
-    classifier = make_classifier()
-    with unfrozen(classifier, "head"):
-        frozen = FrozenPrefix(
-            classifier.model,
-            (data.train,),
-            images_change=False,
-            batch_size=16,
-            memory_budget_bytes=10**9,
-            scratch_dir=None,
-        )
-        (activations,) = frozen.run(lambda done, total: None)
-    assert activations.images.dtype == np.float32
-    assert activations.labels is data.train.labels
-    np.testing.assert_array_equal(data.train.images, before)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recipes.parts.metrics import log_softmax, measure
+from recipes.parts.metrics import calibration_error, log_softmax, measure
 
 
 def test_measures_by_hand():
@@ -19,13 +19,22 @@ def test_measures_by_hand():
     assert found["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
-def test_temperature_changes_the_loss_and_nothing_else():
+def test_calibration_error_by_hand():
+    # Two bins: below a half and above. Below, one of two is right at scores of 0.4; above, all are at 0.6, 0.9, 1.0.
+    scores = np.array([[0.4, 0.3, 0.3], [0.4, 0.3, 0.3], [0.6, 0.4, 0.0], [0.0, 0.9, 0.1], [0.0, 0.0, 1.0]])
+    found = calibration_error(scores, np.array([0, 1, 0, 1, 2]), bins=2)
+    assert found == pytest.approx(2 / 5 * abs(0.5 - 0.4) + 3 / 5 * abs(1 - 2.5 / 3))
+
+
+def test_temperature_changes_the_loss_and_the_calibration_error_and_nothing_else():
     logits = np.array([[4.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     labels = np.array([0, 1, 1])
     plain, cooled = measure(logits, labels, ("a", "b")), measure(logits, labels, ("a", "b"), temperature=2.0)
     assert cooled["loss"] == pytest.approx(-np.mean(log_softmax(logits / 2)[[0, 1, 2], labels]))
     assert cooled["loss"] != pytest.approx(plain["loss"])
-    assert {**cooled, "loss": 0} == {**plain, "loss": 0}
+    assert cooled["calibration_error"] != pytest.approx(plain["calibration_error"])
+    scored = {"loss": 0, "calibration_error": 0}
+    assert {**cooled, **scored} == {**plain, **scored}
 
 
 def test_log_softmax_survives_large_logits():

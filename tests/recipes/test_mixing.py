@@ -1,6 +1,7 @@
 """Mixup, CutMix and random erasing, against their formulas in plain NumPy."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,45 @@ def test_a_single_image_is_mixed_with_itself():
     np.testing.assert_allclose(new_labels, labels, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 2), (3, 3), (4, 4), (5, 4), (7, 7)])
+def test_feature_maps_of_any_size_are_mixed(size):
+    """What frozen layers say of images is small, and of any range."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    maps, labels = rng.normal(size=(200, height, width, 6)).astype("f4"), make_batch(200)[1]
+    plan = plan_mixing(200, Mixing(cutmix=1.0), height=height, width=width, seed=0, epoch=0)
+    mixed_maps, mixed_labels = mixed(maps, labels, plan)
+    own = np.isclose(mixed_maps, maps).all(axis=-1)  # which places still are the example's own
+    other = np.isclose(mixed_maps, np.roll(maps, 1, axis=0)).all(axis=-1)
+    if height * width > 1:
+        assert (own ^ other).all()
+        share = own.mean(axis=(1, 2))
+        # Of Beta(1, 1), less what stands over the edge: all kinds of shares occur.
+        assert len(np.unique(share)) > min(height * width, 5) / 2
+    else:
+        share = plan[:, 0]
+        assert abs(share.mean() - 0.5) < 0.06
+        expected = share[:, None, None, None] * maps + (1 - share)[:, None, None, None] * np.roll(maps, 1, axis=0)
+        np.testing.assert_allclose(mixed_maps, expected, atol=1e-6)
+    expected = share[:, None] * labels + (1 - share)[:, None] * np.roll(labels, 1, axis=0)
+    np.testing.assert_allclose(mixed_labels, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(mixup=0.4), Mixing(cutmix=1.0), Mixing(mixup=0.4, cutmix=1.0)])
+def test_pooled_features_are_mixed_as_mixup_does(mixing):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(300, 6)).astype("f4"), make_batch(300)[1]
+    plan = plan_mixing(300, mixing, height=1, width=1, seed=0, epoch=0)
+    mixed_features, mixed_labels = mixed(features, labels, plan)
+    share = plan[:, :1]
+    np.testing.assert_allclose(mixed_features, share * features + (1 - share) * np.roll(features, 1, axis=0), atol=1e-6)
+    np.testing.assert_allclose(mixed_labels, share * labels + (1 - share) * np.roll(labels, 1, axis=0), atol=1e-6)
+    # Each example has the share that it would have on a map, where it is drawn for the same of the two.
+    on_maps = plan_mixing(300, mixing, height=64, width=64, seed=0, epoch=0)
+    np.testing.assert_array_equal(share[:, 0][on_maps[:, 0] < 1], on_maps[:, 0][on_maps[:, 0] < 1])
+    assert ((share > 0) & (share < 1)).mean() > 0.95
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     centers=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
@@ -164,6 +204,24 @@ def test_soft_labels_without_mixing_are_one_hot():
     ((plain_images, numbers),) = batches(1, num_classes=None)
     np.testing.assert_array_equal(images, plain_images)
     np.testing.assert_array_equal(labels, np.eye(CLASSES)[numbers])
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 6)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_batches_of_activations_are_mixed(shape, dtype):
+    activations = np.random.default_rng(0).normal(size=(10, *shape)).astype(dtype)
+    split = replace(make_split(), images=activations)
+    options = {"batch_size": 4, "augmentation": PRESETS["none"], "num_classes": CLASSES, "seed": 0}
+    order = np.random.default_rng([0, 0, 0]).permutation(10)
+    data = training_batches(split, mixing=Mixing(mixup=0.4, cutmix=1.0), **options)
+    batch, labels = next(data.as_numpy_iterator())
+    sides = dict(zip(("height", "width"), shape if len(shape) > 1 else (1, 1), strict=False))
+    plan = plan_mixing(10, Mixing(mixup=0.4, cutmix=1.0), **sides, seed=0, epoch=0)[order[:4]]
+    one_hot = np.eye(CLASSES, dtype="f4")[split.labels[order[:4]]]
+    expected, expected_labels = mixed(activations[order[:4]].astype("f4"), one_hot, plan)
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch, expected, rtol=1e-6)
+    np.testing.assert_allclose(labels, expected_labels, rtol=1e-6)
 
 
 def test_a_mixed_label_weighs_what_its_parts_weigh():

@@ -53,6 +53,11 @@ def test_unknown_strategy_names_the_closest():
         ("unfreeze", "'al'"),
         ("unfreeze", "'last:0'"),
         ("unfreeze", "'from:'"),
+        ("unfreeze", "'blocks:'"),
+        ("unfreeze", "'blocks:a,'"),
+        ("layer_decay", 0.0),
+        ("layer_decay", 1.1),
+        ("layer_decay", float("nan")),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("warmup", 1.0),
@@ -64,6 +69,11 @@ def test_a_stage_that_makes_no_sense_is_refused(field, value):
     text = value if field == "unfreeze" else f"{field}={value}"
     with pytest.raises(InputError, match=rf"{text}.*'odd'"):
         Stage(name="odd", **{field: value.strip("'") if field == "unfreeze" else value})
+
+
+@pytest.mark.parametrize("unfreeze", ["auto", "blocks:block_1", "blocks:block_1,block_13", "from:block_1", "last:12"])
+def test_a_stage_takes_every_choice_of_blocks(unfreeze):
+    assert Stage(name="s", unfreeze=unfreeze).unfreeze == unfreeze
 
 
 def test_change_stages_spreads_one_value_or_takes_one_each():

@@ -16,8 +16,8 @@ from recipes.parts import training
 from recipes.parts.augment import PRESETS as AUGMENTATIONS
 from recipes.parts.command_line import parse
 from recipes.parts.config_file import config_to_json, read_config
+from recipes.parts.freezing import digests
 from recipes.parts.mixing import Mixing
-from recipes.parts.training import digests
 from recipes.train import FOLLOWS, PRESETS, Config, check_config, choose_spec, choose_stage
 from zoo import MODELS
 from zoo.spec_json import from_json

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.parts import training
+from recipes.parts import prepared_stage
 from recipes.parts.augment import PRESETS
 from recipes.parts.batches import evaluation_batches
 from recipes.parts.blocks import Block
@@ -16,12 +16,14 @@ from recipes.parts.callbacks import BestEpoch
 from recipes.parts.class_means import set_nearest_class_mean_head
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
+from recipes.parts.fitting import balanced_class_weights, schedule
+from recipes.parts.freezing import digests, unfrozen
 from recipes.parts.inference import Inference
 from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
 from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stages import Stage, TrainingFailed
-from recipes.parts.training import balanced_class_weights, digests, run_stages, schedule, unfrozen
+from recipes.parts.training import run_stages
 
 SIZE, CLASSES = 8, 3
 
@@ -154,13 +156,13 @@ def test_same_seed_same_weights_and_another_seed_others(data):
 def test_later_stages_go_on_with_the_epochs_data(data, monkeypatch):
     """A second stage must not see the first stage's order and augmentation again."""
     asked = []
-    real = training.training_batches
+    real = prepared_stage.training_batches
 
     def record(*arguments, first_epoch, **keywords):
         asked.append(first_epoch)
         return real(*arguments, first_epoch=first_epoch, **keywords)
 
-    monkeypatch.setattr(training, "training_batches", record)
+    monkeypatch.setattr(prepared_stage, "training_batches", record)
     train(make_classifier(), data, Stage(name="a", epochs=2), Stage(name="b", epochs=3), Stage(name="c", epochs=1))
     assert asked == [0, 2, 5]
 
@@ -188,7 +190,7 @@ def test_noise_comes_back_after_an_error():
 def test_a_loss_that_is_not_finite_stops_with_one_line(data):
     classifier = make_classifier()
     classifier.model.get_layer("head_logits").bias.assign([math.nan] * CLASSES)
-    with pytest.raises(TrainingFailed, match=r"stage 'broken', epoch 1: lower its learning rate") as error:
+    with pytest.raises(TrainingFailed, match=r"stage 'broken', step 1 of epoch 1: lower its learning rate") as error:
         train(classifier, data, Stage(name="broken", unfreeze="head", epochs=3, learning_rate=0.1))
     assert "\n" not in str(error.value)
 

@@ -1,0 +1,137 @@
+"""One stage of training as a compiled model: its optimizer, its loss, and how the learning rate goes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.parts.checkpoint import generator_states
+from recipes.parts.optimizers import make_optimizer
+from recipes.parts.stages import Stage
+
+
+def compile_for(
+    model: keras.Model,
+    stage: Stage,
+    *,
+    steps_per_epoch: int,
+    label_smoothing: float | None,
+    accumulate: int,
+    rate_factors: Mapping[str, float] | None = None,
+) -> None:
+    """Compile a model for a stage; after every change of `trainable`, as without it the change is silently ignored.
+
+    Args:
+        model: What will be fitted.
+        stage: To come.
+        steps_per_epoch: Batches of an epoch.
+        label_smoothing: Fraction of each label that is spread over all classes; None where labels are integers.
+        accumulate: Batches that make up one update.
+        rate_factors: Factors on the learning rate by the path of a weight.
+    """
+    loss: keras.losses.Loss
+    if label_smoothing is None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    else:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    model.compile(
+        optimizer=make_optimizer(
+            stage.optimizer,
+            model.trainable_variables,
+            schedule(stage, steps_per_epoch),
+            weight_decay=stage.weight_decay,
+            accumulate=accumulate,
+            rate_factors=rate_factors,
+        ),
+        loss=loss,
+        metrics=[accuracy],
+        # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
+        jit_compile=False,
+    )
+
+
+def fit(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+    initial_epoch: int = 0,
+) -> None:
+    """Train a compiled model on batches that are shuffled already, by epoch and seed."""
+    model.fit(
+        batches,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+
+
+def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequence[keras.Variable]) -> float:
+    """Time a few steps of a compiled model, and undo them.
+
+    The step is traced here and not again by `fit`, so that of the time that this takes little is lost.
+
+    Args:
+        model: Compiled.
+        batches: Of the kind that it will be fitted to.
+        changes: The weights that training changes. The state of optimizer and of generators is put back as well.
+
+    Returns:
+        Seconds of the median step.
+    """
+    states = generator_states(model)
+    kept = [(variable, variable.numpy().copy()) for variable in (*changes, *model.optimizer.variables, *states)]
+    clock = _Clock()
+    try:
+        fit(model, batches, epochs=1, steps_per_epoch=4, callbacks=[clock])
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
+    return median(np.diff(clock.times).tolist())
+
+
+def schedule(stage: Stage, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up from zero, then cosine decay to zero (Loshchilov and Hutter 2017), over a whole stage."""
+    steps = stage.epochs * steps_per_epoch
+    warmup = min(round(stage.warmup * steps), steps - 1)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else stage.learning_rate,
+        decay_steps=steps - warmup,
+        warmup_target=stage.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weights that make every class count alike: n / (num_classes * images of the class).
+
+    Args:
+        labels: Integers `(n,)`.
+        num_classes: How many classes there are; each must occur.
+
+    Returns:
+        float32 `(num_classes,)`; the mean over the examples is 1.
+    """
+    images = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / (num_classes * images)).astype(np.float32)
+
+
+class _Clock(keras.callbacks.Callback):
+    """When each batch was done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.times.append(time.perf_counter())
