@@ -13,10 +13,12 @@ The first command reached a test accuracy of 0.981 to 0.993 (--seed 0, 1 and 2) 
 """
 
 import math
+import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +31,7 @@ from recipes.parts.command_line import guarded, parse
 from recipes.parts.config_file import config_to_json, read_config
 from recipes.parts.defaults import choose_defaults
 from recipes.parts.display import Display
+from recipes.parts.failure import Failed
 from recipes.parts.names import printable
 from recipes.parts.run_folder import (
     CONFIG,
@@ -59,13 +62,21 @@ class Config:
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """A Python file that registers models of your own. May be given several times."""
     strategy: str = "lp_ft"
-    """`zero`, `linear_probe`, `partial`, `full`, `gradual` or `lp_ft`. Not asked where a file gives the stages."""
+    """`zero`, `linear_probe`, `partial`, `full`, `gradual`, `auto` or `lp_ft`. Not asked where a file gives the
+    stages."""
     stages: tyro.conf.Suppress[tuple[Stage, ...]] = ()
     """What the strategy comes to; edit it in a configuration file."""
     epochs: tuple[int, ...] = ()
     """Most epochs: one number for all stages, or one for each."""
     learning_rate: tuple[float, ...] = ()
     """Peak learning rate: one number for all stages, or one for each."""
+    find_learning_rate: bool = False
+    """Look for the learning rate of each stage before it begins (Smith 2017), in about 100 steps."""
+    layer_decay: float | None = None
+    """What the learning rate of a block is of that of the block after it, in (0, 1]; by default 1, all alike."""
+    interpolate: bool = True
+    """Try weights between those after the first stage and the tuned ones on validation, and keep them if they are
+    better (Wortsman et al. 2022)."""
     image_size: int | None = None
     """Images are resized to this many pixels a side."""
     batch_size: int | None = None
@@ -143,7 +154,7 @@ def run(config: Config) -> Path | None:
     if config.resume is not None:
         if config != Config(resume=config.resume):
             raise InputError("--resume takes the folder of a run, and nothing else goes with it")
-        with resumed_run_folder(config.resume) as folder, Display() as display:
+        with resumed_run_folder(config.resume) as folder, Display() as display, can_go_on(folder, display):
             _run(read_config(Config, folder / CONFIG), folder, display)
         return folder
     config = with_whole_paths(config)
@@ -153,10 +164,23 @@ def run(config: Config) -> Path | None:
         return None
     if not config.plugin:  # which may register the backbone
         check_config(config, find(config.backbone))
-    with new_run_folder(config.out, "finetune") as folder, Display() as display:
+    with new_run_folder(config.out, "finetune") as folder, Display() as display, can_go_on(folder, display):
         write_json(folder / CONFIG, config_to_json(config, leave_out=NOT_KEPT))
         _run(config, folder, display)
     return folder
+
+
+@contextmanager
+def can_go_on(folder: Path, display: Display) -> Iterator[None]:
+    """Say how to go on with a run that ends early, if something has been trained."""
+    try:
+        yield
+    except (KeyboardInterrupt, Failed, InputError, OSError, MemoryError):
+        if (folder / HISTORY).exists() and (folder / HISTORY).stat().st_size:
+            display.say(
+                f"kept up to the last whole epoch; go on with: zoo finetune --resume {shlex.quote(str(folder))}"
+            )
+        raise
 
 
 def with_whole_paths(config: Config) -> Config:
@@ -219,7 +243,8 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.classifier import build_classifier
     from recipes.parts.dataset import materialise
     from recipes.parts.fitting import balanced_class_weights
-    from recipes.parts.listeners import ShowStages, WriteHistory
+    from recipes.parts.interpolation import interpolation_table
+    from recipes.parts.listeners import ShowStages, WriteChoices, WriteHistory
     from recipes.parts.mixing import Mixing
     from recipes.parts.outcome import conclude, write_data
     from recipes.parts.scan import scan
@@ -263,9 +288,12 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         epochs=config.epochs,
         learning_rate=config.learning_rate,
     )
+    if config.layer_decay is not None:
+        stages = tuple(replace(stage, layer_decay=config.layer_decay) for stage in stages)
     config = replace(
         config,
         stages=stages,
+        layer_decay=None,
         epochs=(),
         learning_rate=(),
         image_size=image_size,
@@ -312,7 +340,8 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         label_smoothing=config.label_smoothing,
         class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
         average=config.ema,
-        callbacks=[ShowStages(display), WriteHistory(folder / HISTORY, already)],
+        callbacks=[ShowStages(display), WriteHistory(folder / HISTORY, already), WriteChoices(folder)],
+        find_rates=config.find_learning_rate,
         frozen_layers=frozen_layers,
         checkpoint=folder / CHECKPOINT,
         resume=state,
@@ -334,6 +363,10 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     if plans and state is None:
         display.show(plan_table(plans, results))
         write_json(folder / "plan.json", to_rows(plans, results))
+    mixed = staged.interpolate() if config.interpolate else None
+    if mixed is not None:
+        display.show(interpolation_table(mixed))
+        write_json(folder / "interpolation.json", mixed.to_json())
 
     # 4. How good it is.
     conclude(

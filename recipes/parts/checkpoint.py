@@ -33,6 +33,10 @@ class Checkpoint:
     """What the stages did; the present one is among them if an epoch of it is done."""
     caching: dict[str, dict[str, Any]]
     """By its index, how each stage reads its images, which must not change half way."""
+    stages: list[dict[str, Any]]
+    """The stages, with what was measured for them: blocks of `auto`, and learning rates."""
+    block_factors: dict[str, dict[str, float]]
+    """By the index of an `auto` stage and the name of a block, the factor of its learning rate."""
     frozen: str
     """A hash of the weights that no stage has changed yet."""
     fingerprint: str

@@ -1,7 +1,7 @@
 """One stage of training as a compiled model: its optimizer, its loss, and how the learning rate goes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 import keras
@@ -9,28 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.parts.checkpoint import generator_states
-from recipes.parts.optimizers import make_optimizer
 from recipes.parts.stages import Stage
 
 
-def compile_for(
-    model: keras.Model,
-    stage: Stage,
-    *,
-    steps_per_epoch: int,
-    label_smoothing: float | None,
-    accumulate: int,
-    rate_factors: Mapping[str, float] | None = None,
-) -> None:
-    """Compile a model for a stage; after every change of `trainable`, as without it the change is silently ignored.
+def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, label_smoothing: float | None) -> None:
+    """Compile a model to classify; after every change of `trainable`, as without it the change is silently ignored.
 
     Args:
-        model: What will be fitted.
-        stage: To come.
-        steps_per_epoch: Batches of an epoch.
+        model: What will be fitted, from images or activations to logits.
+        optimizer: Built for its trainable variables.
         label_smoothing: Fraction of each label that is spread over all classes; None where labels are integers.
-        accumulate: Batches that make up one update.
-        rate_factors: Factors on the learning rate by the path of a weight.
     """
     loss: keras.losses.Loss
     if label_smoothing is None:
@@ -39,20 +27,8 @@ def compile_for(
     else:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    model.compile(
-        optimizer=make_optimizer(
-            stage.optimizer,
-            model.trainable_variables,
-            schedule(stage, steps_per_epoch),
-            weight_decay=stage.weight_decay,
-            accumulate=accumulate,
-            rate_factors=rate_factors,
-        ),
-        loss=loss,
-        metrics=[accuracy],
-        # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
-        jit_compile=False,
-    )
+    # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
 
 
 def fit(

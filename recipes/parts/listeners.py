@@ -1,11 +1,17 @@
 """Callbacks of a staged run: what is shown, and what is written down, while it trains."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from recipes.parts.display import Display
-from recipes.parts.run_folder import append_line, complete_or_absent
+from recipes.parts.importance import Choice, Importance, draw_importance, importance_table
+from recipes.parts.learning_rate_finder import LearningRateCurve, draw_learning_rates
+from recipes.parts.names import printable
+from recipes.parts.run_folder import append_line, complete_or_absent, write_json
 from recipes.parts.stage_events import StageCallback, StageResult, StageStart
+from recipes.parts.stages import Stage
 
 
 class ShowStages(StageCallback):
@@ -29,6 +35,15 @@ class ShowStages(StageCallback):
             f"{start.parameters:,} parameters ({share:.1%}), learning rate {start.stage.learning_rate:g}"
         )
         self.display.begin_stage(start.index)
+
+    def on_blocks_chosen(self, stage: Stage, importance: Importance, choice: Choice) -> None:
+        """Show what each block is asked for."""
+        self.display.say(f"stage {stage.name}: what {importance.images} training images ask of each block")
+        self.display.show(importance_table(importance, choice))
+
+    def on_learning_rate_found(self, stage: Stage, curve: LearningRateCurve) -> None:
+        """Say which."""
+        self.display.say(f"  learning rate {stage.learning_rate:.2g}, found in {len(curve.rates)} steps")
 
     def on_frozen_layers(self, note: str) -> None:
         """Say whether frozen layers run once."""
@@ -85,6 +100,31 @@ class WriteHistory(StageCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the line."""
         append_line(self.path, {"stage": self.stage, "epoch": epoch + 1, **(logs or {})})
+
+
+class WriteChoices(StageCallback):
+    """Write down, and draw, what was measured for a stage before it began.
+
+    Args:
+        folder: Of the run. Files are `importance.json`, `learning_rate-<stage>.json`, and figures of the same names.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_blocks_chosen(self, stage: Stage, importance: Importance, choice: Choice) -> None:
+        """Write what each block is asked for."""
+        write_json(self.folder / "importance.json", {**importance.to_json(), "choice": asdict(choice)})
+        title = f"What the training images ask of each block before stage {printable(stage.name)}"
+        draw_importance(self.folder / "importance.png", importance, choice, title=title)
+
+    def on_learning_rate_found(self, stage: Stage, curve: LearningRateCurve) -> None:
+        """Write the loss at each learning rate."""
+        name = f"learning_rate-{re.sub(r'[^A-Za-z0-9_-]', '_', stage.name)}"
+        write_json(self.folder / f"{name}.json", curve.to_json())
+        title = f"Loss against learning rate before stage {printable(stage.name)}"
+        draw_learning_rates(self.folder / f"{name}.png", curve, title=title)
 
 
 def _span(blocks: tuple[str, ...]) -> str:

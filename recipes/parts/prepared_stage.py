@@ -14,13 +14,14 @@ from recipes.parts.augment import Augmentation
 from recipes.parts.batches import training_batches
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
-from recipes.parts.fitting import compile_for, seconds_per_step
+from recipes.parts.fitting import compile_for, schedule, seconds_per_step
 from recipes.parts.freezing import count, moving_weights, unfrozen
 from recipes.parts.frozen_prefix import Cut, cut_behind_frozen, why_no_cut
 from recipes.parts.inference import Inference
 from recipes.parts.memory import held_bytes
 from recipes.parts.mixing import Mixing
-from recipes.parts.optimizers import layer_decay_factors
+from recipes.parts.optimizers import block_factors as factors_of_blocks
+from recipes.parts.optimizers import layer_decay_factors, make_optimizer
 from recipes.parts.stage_cost import Caching, choose_caching, stage_cost
 from recipes.parts.stage_events import StageStart
 from recipes.parts.stage_plan import StagePlan
@@ -55,7 +56,7 @@ class PreparedStage:
         whole: Inference by the whole model.
         before: Stages that run before, as far as they are prepared.
         caching: How the stage reads its images, if that is decided already, as in a run that goes on.
-        rate_factors: Factors of the learning rate by the path of a weight, instead of those of `stage.layer_decay`.
+        block_factors: Factors of the learning rate by the name of a block, instead of those of `stage.layer_decay`.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class PreparedStage:
         whole: Inference,
         before: Sequence["PreparedStage"] = (),
         caching: Caching | None = None,
-        rate_factors: Mapping[str, float] | None = None,
+        block_factors: Mapping[str, float] | None = None,
     ) -> None:
         model = classifier.model
         self.stage, self.data, self.training, self.activations = stage, data, training, activations
@@ -78,8 +79,10 @@ class PreparedStage:
         self.changes = training.augmentation if stage.augment else Augmentation()
         self.mixing = training.mixing if stage.augment else Mixing()
         self.soft = bool(training.label_smoothing) or not self.mixing.changes_nothing
-        self.rate_factors = rate_factors
-        if rate_factors is None and stage.layer_decay < 1:
+        self.rate_factors: dict[str, float] = {}
+        if block_factors is not None:
+            self.rate_factors = factors_of_blocks(classifier.blocks, model, block_factors)
+        elif stage.layer_decay < 1:
             self.rate_factors = layer_decay_factors(classifier.blocks, model, stage.layer_decay)
         self.cut: Cut | None = None
         self.caching = Caching(False)
@@ -98,7 +101,7 @@ class PreparedStage:
             self.cost = stage_cost(model, cut)
             if self.trains:
                 self._choose(model, cut, before, caching)
-                self._compile(model, whole)
+                self._build(model, whole)
         self.seconds_per_step = self.seconds_per_validation_image = 0.0
 
     def _choose(
@@ -152,16 +155,27 @@ class PreparedStage:
                 return self.caching
         return Caching(False, reason=refused)
 
-    def _compile(self, model: keras.Model, whole: Inference) -> None:
+    def _build(self, model: keras.Model, whole: Inference) -> None:
         """Make the model that will be fitted."""
         # A model of its own, as later stages are compiled before this one runs.
         self.model = keras.Model(model.input, model.output, name=model.name) if self.cut is None else self.cut.suffix
         self.infer = whole if self.cut is None else Inference(self.cut.suffix)
-        compile_for(
-            self.model,
-            self.stage,
-            steps_per_epoch=self.steps,
-            label_smoothing=self.training.label_smoothing if self.soft else None,
+        self.compile(self.stage)
+
+    def compile(self, stage: Stage) -> None:
+        """Compile it for a stage that differs in nothing but the learning rate."""
+        self.stage = stage
+        label_smoothing = self.training.label_smoothing if self.soft else None
+        optimizer = self.optimizer(schedule(stage, self.steps))
+        compile_for(self.model, optimizer, label_smoothing=label_smoothing)
+
+    def optimizer(self, learning_rate: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.Optimizer:
+        """An optimizer for what trains."""
+        return make_optimizer(
+            self.stage.optimizer,
+            self.model.trainable_variables,
+            learning_rate,
+            weight_decay=self.stage.weight_decay,
             accumulate=self.training.accumulate,
             rate_factors=self.rate_factors,
         )

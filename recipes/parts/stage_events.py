@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
 import keras
 
 from recipes.parts.stages import Stage
+
+if TYPE_CHECKING:
+    from recipes.parts.importance import Choice, Importance
+    from recipes.parts.learning_rate_finder import LearningRateCurve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,12 @@ class StageCallback(keras.callbacks.Callback):
 
     def on_stage_begin(self, start: StageStart) -> None:
         """Before the stage is compiled."""
+
+    def on_blocks_chosen(self, stage: Stage, importance: "Importance", choice: "Choice") -> None:
+        """Before a stage begins that chooses what it trains."""
+
+    def on_learning_rate_found(self, stage: Stage, curve: "LearningRateCurve") -> None:
+        """Before the first epoch of a stage whose learning rate was looked for."""
 
     def on_frozen_layers(self, note: str) -> None:
         """Before the first epoch: what is done about frozen layers, in one line; empty if there are none."""

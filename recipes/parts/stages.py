@@ -92,6 +92,7 @@ STRATEGIES = {
     "partial": "the head and the upper half of the blocks, at once (Yosinski et al. 2014)",
     "full": "everything at once (Girshick et al. 2014)",
     "gradual": "the head, then ever deeper, down to the input (Howard and Ruder 2018)",
+    "auto": "a converged head first, then the blocks that the images ask to change (Lee et al. 2022)",
     "lp_ft": "a converged head first, then the top blocks, then deeper at a lower rate (Kumar et al. 2022)",
 }
 
@@ -136,6 +137,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
             Stage(name="half", unfreeze=last(1 / 2), epochs=early, learning_rate=5e-4),
             Stage(name="all", unfreeze="all", epochs=epochs, learning_rate=2e-4),
         )
+    if strategy == "auto":
+        return (head, Stage(name="chosen", unfreeze="auto", epochs=2 * epochs, learning_rate=1e-3))
     return (
         head,
         Stage(name="top", unfreeze=last(1 / 4), epochs=math.ceil(epochs / 4), learning_rate=1e-3),

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ import tensorflow as tf
 
 from recipes.parts.activations import Activations, FrozenLayers, Request
 from recipes.parts.augment import Augmentation
-from recipes.parts.batches import evaluation_batches
+from recipes.parts.batches import evaluation_batches, training_batches
 from recipes.parts.callbacks import AtEpochEnd, BestEpoch, StopAtBatch
 from recipes.parts.checkpoint import Checkpoint, assign, generator_states, numbered, values
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.fitting import fit
 from recipes.parts.freezing import digests, unfrozen
+from recipes.parts.importance import choose_blocks, measure_importance
 from recipes.parts.inference import Inference
+from recipes.parts.interpolation import BatchNormStatistics, Interpolation, interpolate
+from recipes.parts.learning_rate_finder import find_learning_rate
 from recipes.parts.memory import PeakMemory
 from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
@@ -31,6 +34,9 @@ from recipes.parts.stage_plan import StagePlan
 from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.weight_average import WeightAverage
 from zoo.errors import InputError
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of the weights from before fine-tuning, that `StagedRun.interpolate` tries."""
 
 
 def run_stages(classifier: Classifier, stages: Sequence[Stage], data: DataSet, **settings: Any) -> list[StageResult]:
@@ -61,6 +67,8 @@ class StagedRun:
             `recipes.parts.weight_average`; 0 for none.
         accumulate: Batches whose mean gradient makes up one update of the weights.
         callbacks: Keras callbacks for every `fit`; a `StageCallback` also hears of stages.
+        find_rates: Whether to look for the learning rate of each stage before it begins, see
+            `recipes.parts.learning_rate_finder`, instead of taking the one that it names.
         frozen_layers: How to keep what frozen layers say; None lets them run in every epoch.
         checkpoint: The file in which the state is kept at the border of each epoch; None keeps none.
         resume: The state from which to go on, of a run with the same arguments.
@@ -81,13 +89,15 @@ class StagedRun:
         average: float = 0.0,
         accumulate: int = 1,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        find_rates: bool = False,
         frozen_layers: FrozenLayers | None = None,
         checkpoint: Path | None = None,
         resume: Checkpoint | None = None,
     ) -> None:
         self.classifier = classifier
-        self.stages = tuple(stages)
+        self.stages = list(stages)
         self.data = data
+        self.find_rates = find_rates
         self.training = Training(
             batch_size=batch_size,
             augmentation=augmentation,
@@ -111,12 +121,18 @@ class StagedRun:
         self.prepared: dict[int, PreparedStage] = {}
         self.decided: dict[int, Caching] = {}
         """How stages read their images; once decided, a run stays with it."""
+        self.block_factors: dict[int, dict[str, float]] = {}
+        """Factors of learning rates that were measured, by stage and block."""
         self.first = 0
         self.results: list[StageResult] = []
         self.moved: set[int] = set()
         """The weights of the model, by their numbers, that stages so far may have changed."""
         self.averaged = 0
         """Batches that the average of the weights has seen."""
+        self.head: dict[str, np.ndarray] = {}
+        """By their paths, the weights that the first stage trained, as it left them."""
+        self.loaded: dict[str, np.ndarray] = {}
+        """By their paths, the other weights that have moved, as they were before."""
         self.resumed = resume
         if resume is not None:
             self._restore(resume)
@@ -157,9 +173,11 @@ class StagedRun:
 
     def _prepare(self, index: int) -> PreparedStage:
         if index not in self.prepared:
+            stage = self.stages[index]
             self.prepared[index] = PreparedStage(
                 self.classifier,
-                self.stages[index],
+                # What it will train is chosen when it begins; more than all it cannot be.
+                replace(stage, unfreeze="all") if stage.unfreeze == "auto" else stage,
                 index,
                 self.data,
                 self.training,
@@ -167,6 +185,7 @@ class StagedRun:
                 whole=self.whole,
                 before=[self.prepared[number] for number in sorted(self.prepared) if number < index],
                 caching=self.decided.get(index),
+                block_factors=self.block_factors.get(index),
             )
             self.decided[index] = self.prepared[index].caching
         return self.prepared[index]
@@ -206,9 +225,14 @@ class StagedRun:
     def _run_stage(self, index: int) -> None:
         state = self.resumed if self.resumed is not None and self.resumed.stage == index else None
         began = time.perf_counter() - (state.seconds if state else 0.0)
+        if self.stages[index].unfreeze == "auto":
+            self._choose_blocks(index)
         prepared = self._prepare(index)
         for listener in self.listeners:
             listener.on_stage_begin(prepared.start)
+        if index:
+            for weight in prepared.moving:
+                self.loaded.setdefault(weight.path, weight.numpy().copy())
         result = StageResult(
             name=prepared.stage.name,
             unfreeze=prepared.stage.unfreeze,
@@ -228,6 +252,8 @@ class StagedRun:
             prepared = self._prepare(index)  # another one, if there was no room
             stage = prepared.stage
             with unfrozen(self.classifier, stage.unfreeze, batch_norm=stage.batch_norm):
+                if self.find_rates and not (state and state.epoch):
+                    self._find_rate(prepared, train)
                 self._fit(prepared, train, validation, result, state if state and state.epoch else None, began)
         if digests(frozen_weights) != frozen_before:
             raise AssertionError(f"A frozen weight changed in stage {prepared.stage.name!r}")
@@ -235,8 +261,46 @@ class StagedRun:
         for listener in self.listeners:
             listener.on_stage_end(result)
         self.results.append(result)
+        if not index:
+            self.head = {weight.path: weight.numpy().copy() for weight in prepared.moving}
         self._save(stage=index + 1, results=self.results)
         del self.prepared[index]  # with the state of its optimizer
+
+    def _choose_blocks(self, index: int) -> None:
+        """Measure what an `auto` stage will train, and how fast."""
+        stage = self.stages[index]
+        sample = training_batches(
+            self.data.train,
+            batch_size=self.training.batch_size,
+            augmentation=Augmentation(),
+            seed=self.training.seed,
+            first_epoch=self._epochs_before(index),
+        )
+        importance = measure_importance(self.classifier, sample, batch_norm=stage.batch_norm)
+        choice = choose_blocks(importance)
+        self._settle(index, choice.unfreeze, choice.factors)
+        for listener in self.listeners:
+            listener.on_blocks_chosen(stage, importance, choice)
+
+    def _settle(self, index: int, unfreeze: str, factors: dict[str, float]) -> None:
+        self.stages[index] = replace(self.stages[index], unfreeze=unfreeze)
+        self.block_factors[index] = factors
+        self.prepared.pop(index, None)
+        self.decided.pop(index, None)
+
+    def _find_rate(self, prepared: PreparedStage, train: Split) -> None:
+        """Look for the stage's learning rate, and compile it with that."""
+        index = prepared.start.index
+        curve = find_learning_rate(
+            prepared.model, prepared.batches(train, first_epoch=self._epochs_before(index)), prepared.optimizer
+        )
+        self.stages[index] = replace(self.stages[index], learning_rate=curve.suggestion)
+        prepared.compile(self.stages[index])
+        for listener in self.listeners:
+            listener.on_learning_rate_found(self.stages[index], curve)
+
+    def _epochs_before(self, index: int) -> int:
+        return sum(stage.epochs for stage in self.stages[:index])
 
     def _read(self, prepared: PreparedStage, result: StageResult) -> tuple[Split, Split]:
         """The splits, with what frozen layers say of them in place of images where they run once."""
@@ -310,7 +374,7 @@ class StagedRun:
         try:
             fit(
                 prepared.model,
-                prepared.batches(train, first_epoch=sum(s.epochs for s in self.stages[:index]) + result.epochs),
+                prepared.batches(train, first_epoch=self._epochs_before(index) + result.epochs),
                 epochs=stage.epochs,
                 initial_epoch=result.epochs,
                 steps_per_epoch=prepared.steps,
@@ -333,6 +397,35 @@ class StagedRun:
             f"Out of memory in stage {stage.name!r}: lower --batch-size, which is {self.training.batch_size}, "
             "or --image-size"
         )
+
+    # After it
+
+    def interpolate(self) -> Interpolation | None:
+        """Try the weights between those at the end of the first stage, if it trained the head alone, and those now.
+
+        Returns:
+            What was found, and kept if it is better on validation; None if there is nothing between.
+        """
+        tuned = [result for result in self.results[1:] if result.best_epoch]
+        if not tuned or self.stages[0].unfreeze != "head":
+            return None
+        before = {**self.loaded, **self.head}
+        batches = evaluation_batches(self.data.validation, batch_size=self.training.batch_size)
+
+        def validate() -> dict[str, Any]:
+            self.stop.raise_if_asked()
+            return measure(self.whole(batches), self.data.validation.labels, self.data.classes)
+
+        counted = [stage for stage in self.stages[1:] if stage.batch_norm == "trained"]
+        with self.stop.listening():
+            if not counted:
+                return interpolate(self.classifier.model, before, validate, alphas=SHARES)
+            with unfrozen(self.classifier, counted[-1].unfreeze, batch_norm="trained"):
+                reestimate = BatchNormStatistics(
+                    self.classifier.model,
+                    evaluation_batches(self.data.train, batch_size=self.training.batch_size),
+                )
+                return interpolate(self.classifier.model, before, validate, alphas=SHARES, reestimate=reestimate)
 
     # Its state
 
@@ -360,9 +453,16 @@ class StagedRun:
             frozen=self._digest_of_the_others(),
             fingerprint=self.data.fingerprint,
             averaged=self.averaged,
+            stages=[asdict(stage) for stage in self.stages],
+            block_factors={str(index): factors for index, factors in self.block_factors.items()},
         )
         generators = values(generator_states(self.classifier.model))
-        for what, named in {"weights": moved, "generators": generators, **(arrays or {})}.items():
+        for what, named in {
+            "weights": moved,
+            "generators": generators,
+            "head": self.head,
+            **(arrays or {}),
+        }.items():
             state.put(what, named)
         state.save(self.checkpoint)
 
@@ -380,6 +480,8 @@ class StagedRun:
         )
         if odd or len(state.results) not in (state.stage, state.stage + 1) or state.stage > len(self.stages):
             raise InputError(f"The checkpoint is of another model or of other stages: {', '.join(odd[:3])}")
+        self.head = state.take("head")
+        self.loaded = {named[name].path: named[name].numpy().copy() for name in stored}
         for name, value in stored.items():
             named[name].assign(value)
         self.moved = {index for index, name in enumerate(named) if name in stored}
@@ -392,6 +494,12 @@ class StagedRun:
         self.results = [StageResult(**result) for result in state.results[: state.stage]]
         self.decided = {int(index): Caching(**caching) for index, caching in state.caching.items()}
         self.averaged = state.averaged
+        self.block_factors = {int(index): factors for index, factors in state.block_factors.items()}
+        # Those that are to come may have been changed by hand; what was measured stays.
+        for index, stage in enumerate(state.stages[: state.stage + bool(state.epoch)]):
+            chosen = stage["unfreeze"] if self.stages[index].unfreeze == "auto" else self.stages[index].unfreeze
+            rate = stage["learning_rate"] if self.find_rates else self.stages[index].learning_rate
+            self.stages[index] = replace(self.stages[index], unfreeze=chosen, learning_rate=rate)
         self.first = state.stage
 
     def _digest_of_the_others(self) -> str:

@@ -110,6 +110,7 @@ def main(folder, last):
     runtime.start(seed=0, deterministic=True)
     run, model = staged_run(Path(folder), int(last))
     results = run.run()
+    run.interpolate()
     (events,) = run.callbacks
     weights = hashlib.sha256(b"".join(weight.numpy().tobytes() for weight in model.weights)).hexdigest()
     kept = [[result.epochs, result.best_epoch, result.validation_loss] for result in results]
@@ -162,7 +163,14 @@ def test_a_checkpoint_holds_what_it_says(stopped):
     state = Checkpoint.load(stopped / FILE)
     assert (state.stage, state.epoch, state.ended) == (1, 1, False)
     assert [result["epochs"] for result in state.results] == [3, 1]
-    assert {name.split("/")[0] for name in state.arrays} == {"weights", "kept", "optimizer", "generators", "average"}
+    assert {name.split("/")[0] for name in state.arrays} == {
+        "weights",
+        "head",
+        "kept",
+        "optimizer",
+        "generators",
+        "average",
+    }
     assert any(name.endswith("adam/two_conv_kernel_momentum") for name in state.arrays), sorted(state.arrays)
 
 

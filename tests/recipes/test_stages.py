@@ -11,7 +11,7 @@ def test_strategies_fit_every_backbone(strategy, num_blocks):
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         kind, _, number = stage.unfreeze.partition(":")
-        assert kind in ("head", "last", "all")
+        assert kind in ("head", "last", "all", "auto")
         assert not number or 1 <= int(number) <= num_blocks
 
 
