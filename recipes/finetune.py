@@ -188,9 +188,14 @@ def with_whole_paths(config: Config) -> Config:
     kind, colon, place = config.data.partition(":")
     if kind in ("folder", "idx") and place:
         place = str(Path(place).expanduser().absolute())
-    weights = config.weights if config.weights == "imagenet" else str(Path(config.weights).expanduser().absolute())
+    weights = Path(config.weights).expanduser()
     plugins = tuple(plugin.expanduser().absolute() for plugin in config.plugin)
-    return replace(config, data=f"{kind}{colon}{place}", weights=weights, plugin=plugins)
+    return replace(
+        config,
+        data=f"{kind}{colon}{place}",
+        weights=str(weights.absolute()) if weights.is_file() else config.weights,
+        plugin=plugins,
+    )
 
 
 def check_config(config: Config, backbone: Backbone) -> None:

@@ -1,6 +1,7 @@
 """Run stages: freeze, compile, fit, restore the best epoch, and prove that what was frozen did not move."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -348,7 +349,7 @@ class StagedRun:
             result,
             stage,
             prepared.moving,
-            lambda: measure(prepared.infer(batches), validation.labels, self.data.classes),
+            lambda: self._measure(prepared.infer(batches)),
             average=average,
         )
         if state is not None:
@@ -392,6 +393,12 @@ class StagedRun:
         self.averaged = average.batches if average else 0
         result.peak_bytes = max(result.peak_bytes, memory.bytes)
 
+    def _measure(self, logits: np.ndarray) -> dict[str, Any]:
+        """How good the answers to the validation images are."""
+        if not np.isfinite(logits).all():
+            return {"loss": math.nan, "accuracy": math.nan}
+        return measure(logits, self.data.validation.labels, self.data.classes)
+
     def _out_of_memory(self, stage: Stage) -> TrainingFailed:
         return TrainingFailed(
             f"Out of memory in stage {stage.name!r}: lower --batch-size, which is {self.training.batch_size}, "
@@ -414,7 +421,7 @@ class StagedRun:
 
         def validate() -> dict[str, Any]:
             self.stop.raise_if_asked()
-            return measure(self.whole(batches), self.data.validation.labels, self.data.classes)
+            return self._measure(self.whole(batches))
 
         counted = [stage for stage in self.stages[1:] if stage.batch_norm == "trained"]
         with self.stop.listening():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,10 @@ FILES = {
     "classes.json",
     "config.json",
     "history.jsonl",
+    "interpolation.json",
     "metrics.json",
     "model.keras",
+    "plan.json",
     "report.png",
     "split.jsonl",
     "versions.json",
@@ -106,7 +109,10 @@ def test_measures_agree_with_each_other(smoke):
     matrix = np.array(metrics["test"]["confusion_matrix"])
     assert matrix.sum() == metrics["test"]["images"]
     assert metrics["test"]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
-    assert metrics["validation"]["loss"] == pytest.approx(metrics["stages"][-1]["validation_loss"], rel=1e-4)
+    # Weights between two states, and the temperature, are taken only if they make it better.
+    assert metrics["validation"]["loss"] <= metrics["stages"][-1]["validation_loss"] + 1e-4
+    mixed = json.loads((run / "interpolation.json").read_text())["points"]
+    assert mixed[0]["loss"] == pytest.approx(metrics["stages"][-1]["validation_loss"], rel=1e-4)
     assert metrics["test"]["accuracy"] > 0.5, "one epoch a stage at 32 pixels does better than chance"
     assert [stage["epochs"] for stage in metrics["stages"]] == [1, 1, 1]
 
@@ -143,7 +149,8 @@ def test_the_model_loads_without_our_packages_and_predict_says_what_it_says(smok
     )
     paths = [run / "model.keras", tmp_path / "images.npy", tmp_path / "logits.npy"]
     subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, capture_output=True, cwd=tmp_path)
-    scores = np.exp(log_softmax(np.load(tmp_path / "logits.npy")))
+    temperature = json.loads((run / "calibration.json").read_text())["temperature"]
+    scores = np.exp(log_softmax(np.load(tmp_path / "logits.npy") / temperature))
     for row, expected in zip(predicted, scores, strict=True):
         by_class = dict(zip(row["classes"], row["scores"], strict=True))
         np.testing.assert_allclose([by_class[name] for name in "0123456789"], expected, atol=1e-5)
@@ -302,6 +309,19 @@ def test_a_run_folder_that_is_taken_is_left_alone(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["none"], "not the folder of a run that could go on"), (["none", "--seed", "1"], "nothing else goes with it")],
+)
+def test_what_cannot_go_on_is_said_in_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", "--resume", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_space_for_the_run_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     assert main(["finetune", "--out", str(tmp_path / "run")]) == 2
@@ -316,24 +336,92 @@ def test_what_is_no_run_is_said_in_one_line(command, tmp_path, capsys):
     assert "not the folder of a finished run" in capsys.readouterr().err
 
 
-def test_interrupting_ends_with_130_and_one_line(photos, tmp_path):
+def test_what_ctrl_c_stops_goes_on(photos, tmp_path, capsys):
     command = [sys.executable, "-m", "recipes.cli", "finetune", "--data", f"folder:{photos}", "--image-size", "32"]
     process = subprocess.Popen(
-        [*command, "--epochs", "500", "--out", "run"],
+        [*command, "--strategy", "linear_probe", "--epochs", "5000", "--learning-rate", "1e-5", "--out", "run"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    history = tmp_path / "run" / "history.jsonl"
+    run = tmp_path / "run"
+    history = run / "history.jsonl"
     deadline = time.monotonic() + 120
-    while not history.exists() and time.monotonic() < deadline:
+    while not (history.exists() and history.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
+    # As long as it is under way, no other process takes it up.
+    assert main(["finetune", "--resume", str(run)]) == 2
+    assert "still under way" in capsys.readouterr().err
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error.splitlines()[-1] == "interrupted"
     assert "Traceback" not in error
+    assert output.splitlines()[-1].endswith(f"go on with: zoo finetune --resume {run}")
+    before = len(history.read_text().splitlines())
+
+    # What is still to come can be changed.
+    config = json.loads((run / "config.json").read_text())
+    config["stages"][0]["epochs"] = before + 2
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["finetune", "--resume", str(run)]) == 0
+    epochs = [json.loads(line)["epoch"] for line in history.read_text().splitlines()]
+    assert epochs == list(range(1, before + 3))
+    assert {path.name for path in run.iterdir()} == FILES - {"interpolation.json", "plan.json"}
+    assert main(["finetune", "--resume", str(run)]) == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_a_plan_leaves_nothing(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", f"folder:{photos}", "--image-size", "32", "--strategy", "linear_probe", "--plan"]
+    assert main(["finetune", *words]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"run once, up to +│ head_pool", shown)
+    assert re.search(r"all stages: .* with all epochs", shown)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_no_number_is_one_line_and_keeps_what_was(photos, tmp_path, capsys):
+    config = {
+        "data": f"folder:{photos}",
+        "image_size": 32,
+        "stages": [
+            {"name": "head", "unfreeze": "head", "epochs": 1},
+            {"name": "too fast", "unfreeze": "head", "epochs": 1, "learning_rate": 1e38, "optimizer": "sgd"},
+        ],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = ["--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
+    assert main(["finetune", "--no-deterministic", *words]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(
+        r"stopped: The loss is no longer finite in stage 'too fast', (step \d+ of epoch 1|.*): "
+        r"lower its learning rate, which is 1e\+38 .*\n",
+        captured.err,
+    )
+    assert captured.out.splitlines()[-1].endswith(f"zoo finetune --resume {tmp_path / 'run'}")
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_blocks_and_rates_are_measured(photos, tmp_path):
+    run = tmp_path / "run"
+    words = ["--data", f"folder:{photos}", "--image-size", "32", "--strategy", "auto", "--find-learning-rate"]
+    assert main(["finetune", *words, "--epochs", "1", "--out", str(run)]) == 0
+    measured = json.loads((run / "importance.json").read_text())
+    (chosen,) = [
+        stage for stage in json.loads((run / "metrics.json").read_text())["stages"] if stage["name"] == "chosen"
+    ]
+    assert chosen["unfreeze"] == measured["choice"]["unfreeze"]
+    assert set(chosen["blocks"]) == set(measured["choice"]["factors"])
+    for name in ("importance", "learning_rate-head", "learning_rate-chosen"):
+        with Image.open(run / f"{name}.png") as picture:
+            assert picture.width > 300
+    rates = [json.loads((run / f"learning_rate-{name}.json").read_text())["suggestion"] for name in ("head", "chosen")]
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert len(rates) == len(history) == 2
 
 
 def test_the_python_entry_returns_the_run_folder(photos, tmp_path):
