@@ -170,13 +170,14 @@ def draw_learning_rates(path: Path, curve: LearningRateCurve, *, title: str) -> 
         axes.axvline(curve.suggestion, color="#c4501b", linestyle="--", linewidth=1)
         axes.annotate(
             f"suggested: {curve.suggestion:.2g}",
-            (curve.suggestion, 1.0),
+            (curve.suggestion, 0.0),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -12),
+            xytext=(4, 6),
             textcoords="offset points",
             color="#c4501b",
         )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")  # by default a formula
         # What is far above what the stage began with says no more than that it is.
         axes.set_ylim(0, 1.3 * max(curve.smoothed[0], DIVERGED * min(curve.smoothed)))
         axes.set_xlabel("learning rate")

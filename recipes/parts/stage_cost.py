@@ -10,7 +10,7 @@ from zoo.cost.describe import describe
 from zoo.graph import Graph
 
 MOST_VIEWS = 8
-WORTH_IT = 0.9
+WORTH_IT = 0.95
 """Frozen layers run once where that leaves less than this fraction of the multiply-adds."""
 
 

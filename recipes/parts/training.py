@@ -273,7 +273,8 @@ class StagedRun:
         sample = training_batches(
             self.data.train,
             batch_size=self.training.batch_size,
-            augmentation=Augmentation(),
+            # A trained head makes few mistakes on images as they are, and these few would decide.
+            augmentation=self.training.augmentation,
             seed=self.training.seed,
             first_epoch=self._epochs_before(index),
         )

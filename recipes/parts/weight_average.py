@@ -15,8 +15,8 @@ class WeightAverage(keras.callbacks.Callback):
     After update $t$ (counted from 0) of the weights $w$, the average is $a \leftarrow d_t a + (1 - d_t) w$ with
     $d_t = \min(d, (1 + t) / (10 + t))$, so that it soon forgets the random weights of the start. Statistics of
     batch norm are averaged as well. Each stage has an average of its own, which begins with the weights that the stage
-    before it left. The `use_ema` of Keras's optimizers averages no statistics, and what it leaves in
-    the model after a `fit` is the average of the last epoch, whichever was best.
+    before it left. The `use_ema` of Keras's optimizers averages no statistics, and what it leaves in the model after a
+    `fit` is the average of the last epoch, whichever was best.
 
     Args:
         weights: Of floating point; those that training changes.

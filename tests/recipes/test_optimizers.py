@@ -113,9 +113,9 @@ def test_without_factors_it_is_the_optimizer_of_keras(name):
     optimizer = make_optimizer(name, own, RATE, weight_decay=DECAY)
     arguments = {"learning_rate": RATE, "weight_decay": DECAY}
     other = (
-        keras.optimizers.SGD(momentum=MOMENTUM, nesterov=True, **arguments)
+        keras.optimizers.SGD(momentum=MOMENTUM, nesterov=True, name="sgd", **arguments)
         if name == "sgd"
-        else keras.optimizers.Adam(**arguments)
+        else keras.optimizers.Adam(name="adam", **arguments)
     )
     other.exclude_from_weight_decay(var_list=[weight for weight in stock if len(weight.shape) < 2])
     rng = np.random.default_rng(3)
@@ -125,7 +125,7 @@ def test_without_factors_it_is_the_optimizer_of_keras(name):
         other.apply(gradients, stock)
     for one, another in zip(own, stock, strict=True):
         np.testing.assert_array_equal(one.numpy(), another.numpy())
-    # State that was kept by path finds its way from one to the other.
+    # Paths of its state are the same in every process; by default Keras counts its optimizers.
     assert [variable.path for variable in optimizer.variables] == [variable.path for variable in other.variables]
 
 
