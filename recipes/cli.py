@@ -17,14 +17,17 @@ COMMANDS = {
     "predict": "classify image files with a finished run",
     "visualize": "what a finished run looks at in an image",
     "export": "write a finished run as a SavedModel for serving",
+    "serve": "serve an export on this machine, as TensorFlow Serving does",
+    "benchmark-export": "how fast an export is, next to the usual one and to other runtimes",
     "list": "which models the zoo has",
     "describe": "what a network costs, layer by layer",
     "compare": "what networks, depths and kinds of layer cost, side by side",
+    "cache": "what runs keep of frozen layers, and what may go",
     "copy": "put a copy of a recipe before you, to change",
 }
-RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "export", "describe", "compare")
-# Scripts that cannot have the name of their command, because Python has that name already.
-SCRIPTS = {"list": "list_models"}
+RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "export", "serve", "describe", "compare")
+# Scripts that cannot have the name of their command, because Python has that name already or cannot have it.
+SCRIPTS = {"list": "list_models", "benchmark-export": "benchmark_export"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """What `zoo --help` prints."""
     lines = ["usage: zoo COMMAND [...]", "", "From a folder of images to a classifier.", ""]
-    lines += [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
+    lines += [f"  {name:<16} {what}" for name, what in COMMANDS.items()]
     lines += ["", "`zoo COMMAND --help` shows the flags of a command. Begin with `zoo finetune`."]
     return "\n".join(lines)
 

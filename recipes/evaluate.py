@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
         config: What to measure, on what.
 
     Returns:
-        `accuracy`, `macro_f1`, `loss`, `images`, `per_class` and `confusion_matrix`, see
+        `accuracy`, `macro_f1`, `loss`, `calibration_error`, `images`, `per_class` and `confusion_matrix`, see
         `recipes.parts.metrics.measure`; and `notices`, a list of lines on what to know about the images.
 
     Raises:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from recipes.parts import export_check
 from recipes.parts.failure import Failed
 from recipes.parts.finished_run import FinishedRun
-from recipes.parts.images import decode
+from recipes.parts.images import Resize, decode
 from recipes.parts.inference import Inference
 from recipes.parts.metrics import log_softmax
 from recipes.parts.names import listed, printable
@@ -37,8 +37,8 @@ def write_answers(folder: Path, finished: FinishedRun, images: Sequence[bytes]) 
     Raises:
         Failed: If the model answers with what is no number.
     """
-    pixels = [decode(tf.constant(image), size=finished.image_size, resize=finished.resize) for image in images]
-    batches = tf.data.Dataset.from_tensor_slices((tf.cast(tf.stack(pixels), tf.float32),)).batch(export_check.BATCH)
+    pixels = decode_all(images, size=finished.image_size, resize=finished.resize)
+    batches = tf.data.Dataset.from_tensor_slices((tf.cast(pixels, tf.float32),)).batch(export_check.BATCH)
     model = as_functional(finished.model)
     logits = Inference(model)(batches).astype(np.float32)
     if not np.isfinite(logits).all():
@@ -55,6 +55,27 @@ def write_answers(folder: Path, finished: FinishedRun, images: Sequence[bytes]) 
         logits=logits,
         features=features,
     )
+
+
+def decode_all(images: Sequence[bytes], *, size: int, resize: Resize) -> np.ndarray:
+    """Decode images as training does.
+
+    Args:
+        images: Encoded.
+        size: Pixels a side.
+        resize: How images that are not square become so.
+
+    Returns:
+        uint8 `(n, size, size, 3)`.
+    """
+    return np.stack([decode(tf.constant(image), size=size, resize=resize).numpy() for image in images])
+
+
+def check_pixels(folder: Path, *, size: int, resize: Resize) -> np.ndarray:
+    """The images that `write_answers` wrote into the folder of a SavedModel, decoded; see `decode_all`."""
+    with np.load(folder / ANSWERS, allow_pickle=False) as stored:
+        images = export_check.split_images(stored["encoded"], stored["lengths"])
+    return decode_all(images, size=size, resize=resize)
 
 
 def check_export(folder: Path) -> list[dict[str, Any]]:

@@ -78,8 +78,7 @@ def measure(folder: str) -> Iterator[dict[str, Any]]:
     loaded = tf.saved_model.load(folder)  # kept, as it holds the weights
     with np.load(f"{folder}/assets.extra/check.npz", allow_pickle=False) as stored:
         asked = {name: stored[name] for name in stored.files}
-    images = np.split(asked["encoded"], np.cumsum(asked["lengths"])[:-1])
-    encoded = [image.tobytes() for image in images]
+    encoded = split_images(asked["encoded"], asked["lengths"])
     names = json.loads(asked["classes"].tobytes())
     signatures = {name: in_numpy(loaded.signatures[name]) for name in ("serving_default", "pixels", "features")}
 
@@ -131,6 +130,11 @@ def check(name: str, what: str, found: Any, limit: Any) -> dict[str, Any]:
     # NaN is not above anything, and not below it either.
     passed = found == limit if isinstance(limit, list) else found <= limit
     return {"name": name, "what": what, "found": found, "limit": limit, "passed": passed}
+
+
+def split_images(encoded: np.ndarray, lengths: np.ndarray) -> list[bytes]:
+    """Encoded images that stand one behind the other, one by one; `lengths` are theirs, in bytes."""
+    return [image.tobytes() for image in np.split(encoded, np.cumsum(lengths)[:-1])]
 
 
 def foreign_ops(path: str) -> tuple[list[str], list[str]]:

@@ -2,16 +2,17 @@
 
 import datetime
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.parts.check_images import CheckImages
 from recipes.parts.dataset import fingerprint
-from recipes.parts.finished_run import FinishedRun
-from recipes.parts.names import listed, printable
-from recipes.parts.recorded import SplitRecord
-from recipes.parts.run_folder import read_run_file, versions
-from recipes.parts.serving_model import ServingModel, served_name
+from recipes.parts.exportable import Exportable
+from recipes.parts.names import printable
+from recipes.parts.run_folder import versions
+from recipes.parts.serving_model import ServingModel
 from recipes.parts.sources import SPLITS
 from zoo.errors import InputError
 from zoo.models import MODELS
@@ -21,84 +22,106 @@ from zoo.weights.pretrained import find_pretrained
 CARD = "model_card"
 
 
-def read_history(run: Path) -> dict[str, Any]:
-    """Read what a run tells of itself: its `config`, `metrics` and `versions`.
+def read_card(version: Path) -> dict[str, Any]:
+    """Read the card of an export. Before there were other formats, cards did not speak of them.
 
     Args:
-        run: Its folder.
+        version: Its folder.
 
     Raises:
-        InputError: If a file is missing or damaged.
+        InputError: If there is none, or it cannot be read.
     """
-    history = {name: read_run_file(run, f"{name}.json") for name in ("config", "metrics", "versions")}
-    missing = [name for name in ("validation", "test", "stages", "notices") if name not in history["metrics"]]
-    if missing:
-        raise InputError(f"The run folder {printable(str(run))} is damaged: metrics.json has no {listed(missing)}")
-    return history
+    try:
+        card: dict[str, Any] = json.loads((version / f"{CARD}.json").read_text(encoding="utf-8"))
+        return {"other_formats": [], **card, "files": dict(card["files"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{printable(str(version))} has no model card that can be read: {error}") from None
 
 
 def model_card(
-    finished: FinishedRun,
-    history: dict[str, Any],
-    records: Sequence[SplitRecord],
+    subject: Exportable,
     served: ServingModel,
     *,
     name: str,
     checks: Sequence[dict[str, Any]],
-    images: int,
-    own_images: int,
-    files: dict[str, str],
+    check_images: CheckImages,
+    measured: dict[str, Any] | None,
+    folder: Path,
+    other_formats: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Everything about an export but its version.
+    """Everything about an export but its version. What is not known is None, or not there.
 
     Args:
-        finished: The run.
-        history: From `read_history`.
-        records: Which images it used.
-        served: What is exported.
+        subject: What is exported.
+        served: The same as it is served.
         name: Of the served model.
         checks: From `recipes.parts.checked_export.check_export`.
-        images: How many images the export was compared on.
-        own_images: How many of these are validation images of the run.
-        files: SHA-256 of every file, by its path in the folder.
+        check_images: On which the export was compared.
+        measured: From `recipes.parts.exportable.measure_on_test`.
+        folder: Where the SavedModel is, complete but for the card.
+        other_formats: From `recipes.parts.other_formats.write_checked`.
 
     Returns:
         What `model_card.json` holds but `version`.
     """
-    config, metrics = history["config"], history["metrics"]
+    finished = subject.finished
+    files = checksums(folder)
     return {
         "name": name,
         "format": "SavedModel",
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "run": finished.folder.absolute().name,
+        **_origin(subject, measured),
         "model": {
             "name": finished.model.name,
             "parameters": finished.model.count_params(),
             "image_size": finished.image_size,
             "resize": finished.resize,
-            "initial_weights": initial_weights(config),
+            "initial_weights": initial_weights(subject.history["config"] if subject.history else None),
             "batch_norms_folded": served.folded,
             "batch_norms_kept": dict(served.kept),
         },
-        "classes": [served_name(each) for each in finished.classes],
+        "classes": list(served.classes),
         "signatures": signatures(served),
+        "check": {"images": len(check_images.encoded), "validation_images": check_images.own, "checks": list(checks)},
+        "accuracy": measured["accuracy"] if measured else None,
+        "bytes": sum((folder / file).stat().st_size for file in files if not file.startswith("assets.extra/")),
+        "other_formats": other_formats,
+        "files": files,
+    }
+
+
+def _origin(subject: Exportable, measured: dict[str, Any] | None) -> dict[str, Any]:
+    """What is known of how the model came to be: of a `.keras` file next to nothing."""
+    finished, records = subject.finished, subject.records
+    images = {split: sum(record.split == split for record in records) for split in SPLITS}
+    if subject.history is None:
+        return {
+            "keras_file": {"name": finished.folder.name, "sha256": checksum(finished.folder)},
+            "data": None,
+            "measured_on": {"source": finished.data, "images": images} if records else None,
+            "stages": [],
+            "calibration": {"temperature": None},
+            "metrics": {"test": measured} if measured else {},
+            "versions": {"training": {}, "export": versions()},
+        }
+    metrics = subject.history["metrics"]
+    return {
+        "run": finished.folder.absolute().name,
         "data": {
-            "source": finished.data,
+            "source": subject.history["config"]["data"],
             "fingerprint": fingerprint(
                 finished.classes,
                 ((record.split, finished.classes.index(record.class_name), record.sha256) for record in records),
                 size=finished.image_size,
                 resize=finished.resize,
             ),
-            "images": {split: sum(record.split == split for record in records) for split in SPLITS},
+            "images": images,
             "notices": metrics["notices"],
         },
         "stages": metrics["stages"],
         "calibration": {"temperature": finished.temperature},
         "metrics": {split: metrics[split] for split in ("validation", "test")},
-        "check": {"images": images, "validation_images": own_images, "checks": list(checks)},
-        "versions": {"training": history["versions"], "export": versions()},
-        "files": files,
+        "versions": {"training": subject.history["versions"], "export": versions()},
     }
 
 
@@ -117,12 +140,14 @@ def signatures(served: ServingModel) -> dict[str, Any]:
     }
 
 
-def initial_weights(config: dict[str, Any]) -> dict[str, Any]:
+def initial_weights(config: dict[str, Any] | None) -> dict[str, Any]:
     """Where training began: `weights` and, as far as it is known, their `origin`, `licence` and `licence_source`.
 
     Args:
-        config: Of the run, whichever recipe made it.
+        config: Of the run, whichever recipe made it; None if there was none.
     """
+    if config is None:
+        return {"weights": None, "origin": None, "licence": None, "licence_source": None}
     weights, backbone = config.get("weights"), config.get("backbone")
     unknown = {"origin": None, "licence": None, "licence_source": None}
     if weights is None or backbone is None:
@@ -145,9 +170,10 @@ def initial_weights(config: dict[str, Any]) -> dict[str, Any]:
 def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder but the cards, by path, with `/`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem != CARD)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in files}
 
 
-def _sha256(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """A trained classifier as a server runs it: from image files, or their pixels, to classes and scores."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from recipes.parts.finished_run import FinishedRun
 from recipes.parts.grouped_convolution import without_xla
 from recipes.parts.images import decode, resize_pixels
+from recipes.parts.names import printable
 from zoo.folding import fold_batch_norm, folding_plan
 from zoo.graph import Graph, KerasTensor, as_functional, sublayers
 
@@ -36,10 +38,13 @@ class ServingModel(tf.Module):
         endpoints: The concrete function of each signature, by name.
         folded: How many batch norms are folded.
         kept: The name of each batch norm that is not, and why.
+        layers: The names of all layers.
+        classes: The names of the classes as they are served, in the order of the run.
     """
 
     def __init__(self, finished: FinishedRun) -> None:
         super().__init__(name="serving_model")
+        self.classes = tuple(served_name(name) for name in finished.classes)
         plan = folding_plan(finished.model)
         layers = [layer for layer in sublayers(finished.model) if not isinstance(layer, keras.Model)]
         if all(layer.compute_dtype == "float32" for layer in layers):
@@ -52,7 +57,33 @@ class ServingModel(tf.Module):
         both = keras.Model(network.inputs[0], [embedding(network), network.outputs[0]])
         # What a SavedModel holds is what hangs on the object that is saved.
         self.weights = [weight.value for weight in both.weights]
+        self.layers = tuple(operation.name for operation in network.operations)
         self.endpoints = _signatures(both, finished)
+        # A closure, which does not hang on the object: the SavedModel has no need of this function.
+        self._make_network = lambda: _network(both, finished)
+
+    def network(self) -> tf.types.experimental.PolymorphicFunction:
+        """The network and the calibration alone, without decoding, resizing and names, as other formats hold them.
+
+        Returns:
+            A function of `pixels`, uint8 `(batch, size, size, 3)`, RGB. Gives `scores` and `logits`, float32
+            `(batch, k)`, both in the order of the run's classes.
+        """
+        return self._make_network()
+
+    def layer_at(self, place: str) -> str:
+        """Say which layer an op of the graph belongs to.
+
+        Args:
+            place: The path of the op, such as `MobileNetV2_1/Conv1_relu_1/Relu6`.
+
+        Returns:
+            The name of the layer, in words; the path itself if no layer has made the op.
+        """
+        # Keras numbers the scopes of layers that it calls again.
+        scopes = {re.sub(r"_[0-9]+$", "", part) for part in place.split("/")} | set(place.split("/"))
+        found = [name for name in self.layers if name in scopes]
+        return f"the layer '{printable(max(found, key=len))}'" if found else f"'{printable(place)}'"
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel into a folder."""
@@ -84,6 +115,17 @@ def embedding(model: keras.Model) -> KerasTensor:
 def served_name(name: str) -> str:
     """The name of a class as it is served: strings in an answer are UTF-8, and a folder's name may hold what is not."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _network(both: keras.Model, finished: FinishedRun) -> tf.types.experimental.PolymorphicFunction:
+    size = finished.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8, name="pixels")])
+    def network(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = tf.cast(both(tf.cast(pixels, tf.float32), training=False)[1], tf.float32)
+        return {"scores": tf.nn.softmax(logits / finished.temperature), "logits": logits}
+
+    return network
 
 
 def _signatures(both: keras.Model, finished: FinishedRun) -> dict[str, tf.types.experimental.ConcreteFunction]:

@@ -1,8 +1,12 @@
-"""`DIR/NAME/VERSION`, the layout that TensorFlow Serving reads: each version is whole, and none is ever changed."""
+"""`DIR/NAME/VERSION`, the layout that TensorFlow Serving reads: each version is whole, and none is ever changed.
 
+What a version has in other formats stands beside the folder of the model, as `DIR/NAME-VERSION` and an ending.
+"""
+
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,7 +45,19 @@ def beside_versions(to: Path, name: str) -> Iterator[Path]:
     Raises:
         InputError: If it cannot be made.
     """
-    folder = to.expanduser().absolute() / name
+    with _growing(to.expanduser().absolute() / name) as beside:
+        yield beside
+
+
+@contextmanager
+def beside_models(to: Path) -> Iterator[Path]:
+    """The same beside the folders of all models, for files in other formats."""
+    with _growing(to.expanduser().absolute()) as beside:
+        yield beside
+
+
+@contextmanager
+def _growing(folder: Path) -> Iterator[Path]:
     beside = folder / f".new-{uuid.uuid4().hex}"
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
@@ -59,25 +75,59 @@ def beside_versions(to: Path, name: str) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def put_in_place(beside: Path, finish: Callable[[int], None]) -> Path:
+def put_in_place(beside: Path, finish: Callable[[int], None], files: Mapping[str, Path] | None = None) -> Path:
     """Make what stands beside the versions the next one.
 
     Args:
         beside: From `beside_versions`.
         finish: Is told the number before the folder gets it; again if another process took that number meanwhile.
+        files: What belongs to the version in other formats, by the ending that follows `NAME-VERSION`; on the same
+            disk. Either all of this gets to its place or nothing does.
 
     Returns:
         The folder of the new version.
     """
+    folder = beside.parent
     while True:
-        version = max(versions(beside.parent), default=0) + 1
+        version = max(_taken(folder), default=0) + 1
         finish(version)
         place = beside.with_name(str(version))
         try:
-            return beside.rename(place)  # which fails if the place holds anything
+            beside.rename(place)  # which fails if the place holds anything
         except OSError:
             if not place.exists():
                 raise
+        else:
+            break
+    # The number is ours now, so nobody else writes files that are named after it.
+    placed: list[Path] = []
+    try:
+        for ending, file in (files or {}).items():
+            placed.append(other_file(place, ending))
+            file.rename(placed[-1])
+    except BaseException:
+        for file in placed:
+            file.unlink(missing_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return place
+
+
+def other_file(version: Path, ending: str) -> Path:
+    """Where a version's file in another format is.
+
+    Args:
+        version: The folder of the version.
+        ending: What follows `NAME-VERSION`, such as `.onnx`.
+    """
+    return version.parents[1] / f"{version.parent.name}-{version.name}{ending}"
+
+
+def _taken(folder: Path) -> list[int]:
+    """The numbers of all versions that are in the folder of a model, or of which a file is beside it."""
+    named = re.compile(rf"{re.escape(folder.name)}-([0-9]+)(-[a-z0-9]+)?\.(tflite|onnx)")
+    found = (named.fullmatch(entry.name) for entry in folder.parent.iterdir())
+    return [*versions(folder), *(int(match[1]) for match in found if match)]
 
 
 def versions(folder: Path) -> list[int]:

@@ -38,7 +38,7 @@ def test_an_unknown_command_names_the_closest(capsys):
 def test_every_recipe_can_be_called_and_copied():
     for recipe in cli.RECIPES:
         assert recipe in cli.COMMANDS
-        assert Path(cli.__file__).with_name(f"{recipe}.py").is_file()
+        assert Path(cli.__file__).with_name(f"{cli.SCRIPTS.get(recipe, recipe)}.py").is_file()
 
 
 def test_flags_change_a_preset():

@@ -320,9 +320,9 @@ def test_an_export_that_is_not_what_it_was(change, code, message, exported, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "Give the run folder"),
-        (["RUN"], "Give the run folder"),
-        (["--to", "TO"], "Give the run folder"),
+        ([], "Give a run folder"),
+        (["RUN"], "Give a run folder"),
+        (["--to", "TO"], "Give a run folder"),
         (["RUN", "--to", "TO", "--check", "TO"], "nothing else goes with it"),
         (["--check", "TO", "--name", "a"], "nothing else goes with it"),
         (["RUN", "--to", "TO", "--name", "a/b"], "Give another with --name"),
