@@ -93,7 +93,7 @@ STRATEGIES = {
     "full": "everything at once (Girshick et al. 2014)",
     "gradual": "the head, then ever deeper, down to the input (Howard and Ruder 2018)",
     "auto": "a converged head first, then the blocks that the images ask to change (Lee et al. 2022)",
-    "lp_ft": "a converged head first, then the top blocks, then deeper at a lower rate (Kumar et al. 2022)",
+    "lp_ft": "a converged head first, then the upper three quarters of the blocks with it (Kumar et al. 2022)",
 }
 
 
@@ -103,7 +103,7 @@ def check_strategy(name: str) -> None:
         raise unknown_name("strategy", name, STRATEGIES)
 
 
-def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, ...]:
+def plan_stages(strategy: str, *, num_blocks: int, epochs: int, augmented: bool = True) -> tuple[Stage, ...]:
     """The stages of a strategy for a backbone of `num_blocks` blocks.
 
     Args:
@@ -111,6 +111,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
         num_blocks: Blocks of the backbone, the head not counted.
         epochs: How often the images are shown, as a unit: three times in a strategy of one stage, and as often
             when the head alone trains, on features of unchanged images, where an epoch costs next to nothing.
+        augmented: Whether images change, so that there is more to see in a second showing.
 
     Returns:
         Stages, first to last; none for `zero`.
@@ -139,11 +140,8 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int) -> tuple[Stage, 
         )
     if strategy == "auto":
         return (head, Stage(name="chosen", unfreeze="auto", epochs=2 * epochs, learning_rate=1e-3))
-    return (
-        head,
-        Stage(name="top", unfreeze=last(1 / 4), epochs=math.ceil(epochs / 4), learning_rate=1e-3),
-        Stage(name="deeper", unfreeze=last(3 / 4), epochs=epochs, learning_rate=6e-4),
-    )
+    long = 2 * epochs if augmented else epochs
+    return (head, Stage(name="deeper", unfreeze=last(3 / 4), epochs=long, learning_rate=6e-4))
 
 
 def change_stages(

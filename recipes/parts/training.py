@@ -36,7 +36,7 @@ from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.weight_average import WeightAverage
 from zoo.errors import InputError
 
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+SHARES = (0.1, 0.3, 0.5)
 """Of the weights from before fine-tuning, that `StagedRun.interpolate` tries."""
 
 

@@ -225,7 +225,7 @@ def zoo(*words, cwd, kill_after=None):
 def test_real_runs_killed_at_20_random_moments_end_alike(tmp_path):
     import keras
 
-    flags = ("finetune", "--image-size", "32", "--epochs", "3", "2", "1", "--augmentation", "light", "--views", "2")
+    flags = ("finetune", "--image-size", "32", "--epochs", "3", "3", "--augmentation", "light", "--views", "2")
     draw = random.Random(0)  # moments, not secrets
     digests, kills, seconds = [], 0, 0.0
     for number in range(100):

@@ -24,19 +24,22 @@ def test_strategies_are_what_the_literature_calls_them():
     assert unfrozen("partial") == ["last:8"]
     assert unfrozen("full") == ["all"]
     assert unfrozen("gradual") == ["head", "last:4", "last:8", "all"]
-    assert unfrozen("lp_ft") == ["head", "last:4", "last:12"]
+    assert unfrozen("lp_ft") == ["head", "last:12"]
+    assert unfrozen("auto") == ["head", "auto"]
 
 
-def test_lp_ft_goes_deeper_at_a_lower_rate():
-    _, top, deeper = plan_stages("lp_ft", num_blocks=16, epochs=4)
-    assert deeper.learning_rate < top.learning_rate
+def test_lp_ft_goes_deeper_at_a_lower_rate_and_longer_where_images_change():
+    head, deeper = plan_stages("lp_ft", num_blocks=16, epochs=4)
+    assert deeper.learning_rate < head.learning_rate
+    _, shorter = plan_stages("lp_ft", num_blocks=16, epochs=4, augmented=False)
+    assert (deeper.epochs, shorter.epochs) == (8, 4)
 
 
 def test_a_head_alone_trains_long_on_images_as_they_are():
     for strategy in ("linear_probe", "gradual", "lp_ft"):
         head, *deeper = plan_stages(strategy, num_blocks=16, epochs=4)
         assert (head.epochs, head.augment) == (12, False)
-        assert all(stage.augment and stage.epochs <= 6 for stage in deeper)
+        assert all(stage.augment and stage.epochs <= 8 for stage in deeper)
 
 
 def test_unknown_strategy_names_the_closest():
