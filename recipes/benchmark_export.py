@@ -21,8 +21,8 @@ at batch 1, 8 and 32:
     ONNX Runtime      314   408   360            161   168   166
     OpenVINO          185   310   304             86   157   152
 
-At batch 32 that is 1.43 and 1.47 x `model.export()`. Of a JPEG of 640 x 480 pixels (49 kB) decoding takes 0.8 ms and
-resizing 1.0 and 1.3, where the networks take 4.2 and 7.4.
+At batch 32 the ratio to `model.export()` is 1.43 and 1.47. Of a JPEG of 640 x 480 pixels (49 kB) decoding takes 0.8 ms
+and resizing 1.0 and 1.3, where the networks take 4.2 and 7.4.
 """
 
 import json

@@ -20,6 +20,7 @@ size, size, 3), at the model's own size, and answer with `scores` and `logits`, 
 of labels.txt. Each is compared with the trained model in a fresh process too, and all are kept or none. A score may
 differ by 1e-4, with float16 by 0.05. For int8 the ranges of all numbers are taken from training images of the run, and
 some accuracy is lost: the table of all files says how much, on the test split, and a warning if that is over a point.
+An int8 file that takes more than half of the images of the check for another class than the trained model is not kept.
 
 A .keras file has to take RGB pixels from 0 to 255 (whatever normalises them is inside the model) and to give logits, or
 the probabilities of a softmax. Whether it does cannot be seen from the file: with --data, images in folders by class,
@@ -254,7 +255,7 @@ def check(place: Path) -> Path:
         InputError: If it is no export, or not whole, or what runs another format is not installed.
         Failed: If a file has changed, or it does not answer the same.
     """
-    version = find_version(place)
+    version = find_version(place).resolve()  # other formats are named after it and the folder above
     runtime.start(seed=0, deterministic=False)
     from recipes.parts.checked_export import check_export, check_pixels
     from recipes.parts.failure import Failed

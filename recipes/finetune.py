@@ -37,8 +37,10 @@ from recipes.parts.run_folder import (
     CONFIG,
     HISTORY,
     new_run_folder,
+    read_run_file,
     require_space,
     resumed_run_folder,
+    versions,
     write_json,
 )
 from recipes.parts.settings import check_settings
@@ -155,6 +157,12 @@ def run(config: Config) -> Path | None:
         if config != Config(resume=config.resume):
             raise InputError("--resume takes the folder of a run, and nothing else goes with it")
         with resumed_run_folder(config.resume) as folder, Display() as display, can_go_on(folder, display):
+            before, now = read_run_file(folder, "versions.json"), versions()
+            changed = sorted(name for name in now if before.get(name) != now[name])
+            if changed:
+                display.say(
+                    f"other versions than when the run began: {', '.join(changed)}; weights may differ for that"
+                )
             _run(read_config(Config, folder / CONFIG), folder, display)
         return folder
     config = with_whole_paths(config)
@@ -254,7 +262,6 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.outcome import conclude, write_data
     from recipes.parts.scan import scan
     from recipes.parts.sources import open_source
-    from recipes.parts.stage_events import StageResult
     from recipes.parts.stage_plan import plan_table, to_rows
     from recipes.parts.training import StagedRun
 
@@ -319,6 +326,9 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         )
     for notice in data.notices:
         display.say(f"  {notice}")
+    state = Checkpoint.load(folder / CHECKPOINT)
+    if state is not None:
+        state.require_data(data.fingerprint)
     write_json(folder / CONFIG, config_to_json(config, leave_out=NOT_KEPT))
     write_data(folder, data)
 
@@ -335,8 +345,6 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             dtype=config.cache_dtype,
             fold=config.fold,
         )
-    state = Checkpoint.load(folder / CHECKPOINT)
-    already = [StageResult(**result) for result in state.results] if state else []
     staged = StagedRun(
         classifier,
         stages,
@@ -348,7 +356,11 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         label_smoothing=config.label_smoothing,
         class_weights=balanced_class_weights(data.train.labels, len(data.classes)) if config.class_weights else None,
         average=config.ema,
-        callbacks=[ShowStages(display), WriteHistory(folder / HISTORY, already), WriteChoices(folder)],
+        callbacks=[
+            ShowStages(display),
+            WriteHistory(folder / HISTORY, state.results if state else ()),
+            WriteChoices(folder),
+        ],
         find_rates=config.find_learning_rate,
         frozen_layers=frozen_layers,
         checkpoint=folder / CHECKPOINT,
@@ -360,6 +372,10 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         display.show(plan_table(plans))
     if config.plan:
         return
+    # Two checkpoints while one takes the place of the other: weights, the best ones, two moments, an average.
+    require_space(folder, 50_000_000 + 2 * 20 * max((plan.trainable_parameters for plan in plans), default=0))
+    if plans and state is None:
+        write_json(folder / "plan.json", to_rows(plans))
     done = len(stages) - len(plans)
     display.expect_stages(
         [stage.name for stage in stages],

@@ -136,6 +136,10 @@ class ActivationStore:
                 return ActivationFile.open(file).rows
         return 0
 
+    def forget(self, key: Mapping[str, Any]) -> None:
+        """Let an array go when others need the room, as it will not be asked for again."""
+        self._asked_for.discard(digest_of(key))
+
     def require_room(self, needed_bytes: int) -> None:
         """Raise `InputError` unless so many bytes can be kept besides what this store has found or filled."""
         require_room(self.folder, needed_bytes, limit=self.limit_bytes, keep=self._asked_for)

@@ -19,6 +19,8 @@ from recipes.parts.batches import evaluation_batches, view_batches
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.frozen_prefix import Cut
 from recipes.parts.inference import Inference
+from recipes.parts.run_folder import versions
+from zoo.errors import InputError
 from zoo.folding import fold_batch_norm
 
 StoredType = Literal["float32", "float16"]
@@ -114,7 +116,9 @@ class Activations:
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
-        self._passes: dict[tuple[str, ...], Inference] = {}
+        self.computer = {"versions": versions(), "device": _device()}
+        """What else decides the last bits."""
+        self._passes: dict[tuple[tuple[str, str], ...], Inference] = {}
 
     def requests(self, cut: Cut, views: int) -> list[Request]:
         """What a stage needs that trains behind a cut.
@@ -150,8 +154,7 @@ class Activations:
                 "view": None if request.view is None else [augmentation, self.seed, request.view],
                 "batch_size": self.batch_size,
                 "dtype": self.settings.dtype,
-                "tensorflow": tf.__version__,
-                "device": "GPU" if tf.config.list_logical_devices("GPU") else "CPU",
+                **self.computer,
             }
             for request in requests
         ]
@@ -168,11 +171,14 @@ class Activations:
         """Time the pass that computes some answers on a batch; it is traced here, and not again by `fill`."""
         cuts = {request.cut.layer: request.cut for request in requests}
         infer = self._pass(list(cuts.values()))
-        images = tf.ones((self.batch_size, *self.model.input.shape[1:]))
-        list(infer.batches([(images,)]))
-        began = time.perf_counter()
-        list(infer.batches([(images,)] * 2))
-        return (time.perf_counter() - began) / (2 * self.batch_size)
+        shown = self._batches(self.splits[requests[0].split], requests[0].view, first=0)
+        times, images = [time.perf_counter()], []
+        for outputs in infer.batches(shown.take(4)):
+            times.append(time.perf_counter())
+            images.append(len(keras.tree.flatten(outputs)[0]))
+        # The first is not counted, as the network is traced for it, unless there is no other.
+        begin = min(1, len(images) - 1)
+        return (times[-1] - times[begin]) / sum(images[begin:])
 
     def fill(self, requests: Sequence[Request], progress: Callable[[int, int], None]) -> int:
         """Compute what is not there yet, in one pass through the frozen layers for all cuts.
@@ -190,7 +196,7 @@ class Activations:
         keys = dict(zip(requests, self.keys(requests), strict=True))
         together: dict[tuple[str, int | None], list[Request]] = {}
         for request in requests:
-            # From input to output, so that of two processes that fill the same, none waits for the other for ever.
+            # In the same order everywhere, so that of two processes that fill the same none waits for ever.
             together.setdefault(request.images, []).append(request)
         total = self.missing_rows(requests)
         shown = 0
@@ -223,7 +229,7 @@ class Activations:
                     begin, done = done, done + len(answers[0])
                     for entry, rows in zip(entries.values(), answers, strict=True):
                         if entry.done == begin:
-                            entry.append(rows.astype(self.settings.dtype, copy=False))
+                            entry.append(self._rounded(rows))
                     shown += done - begin
                     progress(shown, total)
         return shown
@@ -252,13 +258,26 @@ class Activations:
             replace(self.splits["validation"], images=loaded["validation"][0]),
         )
 
+    def forget(self, requests: Sequence[Request]) -> None:
+        """Let answers go when others need the room."""
+        for key in self.keys(requests):
+            self.settings.store.forget(key)
+
+    def _rounded(self, rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            rounded = rows.astype(self.settings.dtype, copy=False)
+        if self.settings.dtype == "float16" and np.isinf(rounded).any():
+            raise InputError("Activations are too large for float16 (65,504): give --cache-dtype float32")
+        return rounded
+
     def _pass(self, cuts: Sequence[Cut]) -> Inference:
         """All cuts by one traced network."""
-        layers = tuple(cut.layer for cut in cuts)
-        if layers not in self._passes:
+        # With the weights as they are now: folding copies them.
+        computed = tuple((cut.layer, cut.digest()) for cut in cuts)
+        if computed not in self._passes:
             model = keras.Model(self.model.input, [cut.prefix.output for cut in cuts])
-            self._passes[layers] = Inference(fold_batch_norm(model) if self.settings.fold else model)
-        return self._passes[layers]
+            self._passes[computed] = Inference(fold_batch_norm(model) if self.settings.fold else model)
+        return self._passes[computed]
 
     def _batches(self, split: Split, view: int | None, first: int) -> tf.data.Dataset:
         if view is None:
@@ -270,6 +289,12 @@ class Activations:
     def _describe(self, split: str, view: int | None) -> str:
         version = "" if view is None else f", version {view + 1}"
         return f"{self.fingerprint[:8]} {split}{version}"
+
+
+def _device() -> str:
+    """What computes: other kinds round otherwise."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")) if gpus else "CPU"
 
 
 def _shape(cut: Cut) -> tuple[int, ...]:

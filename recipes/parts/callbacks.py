@@ -139,7 +139,7 @@ class BestEpoch(keras.callbacks.Callback):
     def _diverged(self, where: str) -> TrainingFailed:
         return TrainingFailed(
             f"The loss is no longer finite in stage {self.stage.name!r}, {where}: lower its learning rate, which is "
-            f"{self.stage.learning_rate:g} (--learning-rate)"
+            f"{self.stage.learning_rate:g} (--learning-rate, or config.json for --resume)"
         )
 
     def _keep(self) -> None:

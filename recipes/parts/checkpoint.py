@@ -5,15 +5,17 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from recipes.parts.freezing import own_generators
 from recipes.parts.names import printable
 from recipes.parts.run_folder import complete_or_absent
+from recipes.parts.stage_events import StageResult
 from zoo.errors import InputError
 
 FILE = "checkpoint.npz"
@@ -29,7 +31,7 @@ class Checkpoint:
     """Epochs of it that are done."""
     ended: bool
     """Whether it takes no more of them."""
-    results: list[dict[str, Any]]
+    results: list[StageResult]
     """What the stages did; the present one is among them if an epoch of it is done."""
     caching: dict[str, dict[str, Any]]
     """By its index, how each stage reads its images, which must not change half way."""
@@ -49,7 +51,10 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write the file, complete or absent."""
-        state = json.dumps({name: value for name, value in vars(self).items() if name != "arrays"})
+        state = json.dumps(
+            {name: value for name, value in vars(self).items() if name not in ("arrays", "results")}
+            | {"results": [asdict(result) for result in self.results]}
+        )
         with complete_or_absent(path) as beside, beside.open("wb") as file:
             arrays: dict[str, Any] = {"state": np.frombuffer(state.encode(), np.uint8), **self.arrays}
             np.savez(file, **arrays)
@@ -66,13 +71,22 @@ class Checkpoint:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files if name != "state"}
-                return cls(**json.loads(stored["state"].tobytes()), arrays=arrays)
+                state = json.loads(stored["state"].tobytes())
+                state["results"] = [StageResult(**result) for result in state["results"]]
+                return cls(**state, arrays=arrays)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"The checkpoint {printable(str(path))} is damaged ({error}): delete it, and the run begins anew"
             ) from None
+
+    def require_data(self, fingerprint: str) -> None:
+        """Raise `InputError` if the images are others."""
+        if fingerprint != self.fingerprint:
+            raise InputError(
+                "The images are no longer those with which the run began: put them back, or start another run"
+            )
 
     def put(self, what: str, values: Mapping[str, np.ndarray]) -> None:
         """Add arrays by their paths."""
@@ -111,11 +125,8 @@ def numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 def generator_states(model: keras.Model) -> list[keras.Variable]:
     """The states of the random generators of a model's layers, such as dropout has one."""
-    states: dict[int, keras.Variable] = {}
-    for layer in model._flatten_layers(include_self=False):
-        weights = set(map(id, layer.weights))
-        states |= {id(variable): variable for variable in layer.variables if id(variable) not in weights}
-    return list(states.values())
+    layers = model._flatten_layers(include_self=False)
+    return list({id(state): state for layer in layers for state in own_generators(layer)}.values())
 
 
 def _paths(variables: Sequence[keras.Variable]) -> list[str]:

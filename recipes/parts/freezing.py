@@ -13,7 +13,7 @@ from recipes.parts.classifier import Classifier
 from recipes.parts.stages import Stage
 
 # Attributes by which layers of Keras and of keras.applications hold the strength of their noise.
-NOISE = ("rate", "drop_path_rate")
+NOISE = ("rate", "drop_path_rate", "stddev")
 
 
 @contextmanager
@@ -44,11 +44,11 @@ def unfrozen(
         for part in layer._flatten_layers():  # itself, and what a layer of the user's own may hold
             if batch_norm == "frozen" and isinstance(part, keras.layers.BatchNormalization):
                 part.trainable = False
-        for attribute in NOISE:
-            strength = getattr(layer, attribute, None)
-            if not learns and isinstance(strength, float) and strength > 0:
-                quieted.append((layer, attribute, strength))
-                setattr(layer, attribute, 0.0)
+            for attribute in NOISE:
+                strength = getattr(part, attribute, None)
+                if not learns and isinstance(strength, float) and strength > 0:
+                    quieted.append((part, attribute, strength))
+                    setattr(part, attribute, 0.0)
     try:
         yield tuple(classifier.blocks[index].name for index in chosen)
     finally:
@@ -67,6 +67,13 @@ def moving_weights(model: keras.Model, stage: Stage) -> list[keras.Variable]:
     """
     training = [layer for layer in model.layers if layer.trainable and stage.batch_norm == "trained"]
     return [*model.trainable_weights, *(weight for layer in training for weight in layer.non_trainable_weights)]
+
+
+def own_generators(layer: keras.Layer) -> list[keras.Variable]:
+    """The states of a layer's own random generators, such as dropout has one; not those of layers inside it."""
+    others = {id(weight) for weight in layer.weights}
+    others |= {id(variable) for part in layer._flatten_layers(include_self=False) for variable in part.variables}
+    return [variable for variable in layer.variables if id(variable) not in others]
 
 
 def count(weights: Sequence[keras.Variable]) -> int:

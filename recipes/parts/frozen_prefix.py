@@ -1,14 +1,16 @@
 """Where a model can be cut so that nothing before the cut changes, and what that part costs and is."""
 
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import keras
 
-from recipes.parts.freezing import NOISE
+from recipes.parts.freezing import NOISE, own_generators
 from zoo.graph import Graph
 from zoo.surgery import split
 
@@ -46,7 +48,9 @@ class Cut:
             # Names can be automatic, and depend on what was built before; `trainable` does not change what is computed.
             config = {name: value for name, value in config.items() if name not in ("name", "trainable")}
             inputs = [made_by.get(id(tensor), (-1, 0)) for tensor in call.inputs]
-            described.append((type(call.operation).__name__, first, config, inputs, repr(_constants(call.kwargs))))
+            kind = type(call.operation)
+            constants = repr(_constants(call.kwargs))
+            described.append((kind.__name__, _code(kind), first, config, inputs, constants))
             made_by.update((id(tensor), (index, place)) for place, tensor in enumerate(call.outputs))
         return json.dumps(described, sort_keys=True, default=repr).encode()
 
@@ -99,11 +103,27 @@ def _constants(arguments: Any) -> Any:
     )
 
 
+def _code(kind: type) -> str:
+    """What tells one class from another of its name: its module, and a hash of the file if it is the user's own."""
+    if kind.__module__.split(".")[0] in ("keras", "zoo", "custom_ops"):
+        return kind.__module__
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # made in a session, which has no file
+        return kind.__module__
+
+
 def _varies(operation: keras.Operation) -> bool:
     """Whether an operation may answer otherwise in the next step."""
     if not isinstance(operation, keras.Layer):
         return False
-    strengths = [getattr(operation, attribute, None) for attribute in NOISE]
-    noisy = any(isinstance(strength, float) and strength > 0 for strength in strengths)
-    counts = isinstance(operation, keras.layers.BatchNormalization) and operation.trainable
-    return noisy or counts or bool(operation.trainable_weights)
+    return bool(operation.trainable_weights) or any(map(_is_random_or_counts, operation._flatten_layers()))
+
+
+def _is_random_or_counts(layer: keras.Layer) -> bool:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return bool(layer.trainable)
+    strengths = [getattr(layer, attribute) for attribute in NOISE if isinstance(getattr(layer, attribute, None), float)]
+    if strengths:
+        return any(strength > 0 for strength in strengths)
+    return bool(own_generators(layer))

@@ -71,13 +71,13 @@ def load_keras_file(
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Read the names of classes, one a line.
+    """Read the names of classes, one a line, in UTF-8; a byte order mark, as Windows writes it, is no part of a name.
 
     Raises:
         InputError: If the file cannot be read, or a name is there twice or empty.
     """
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
+        names = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the names of classes, {printable(str(path))}: {error}") from None
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -112,7 +112,11 @@ def with_logits(model: keras.Model) -> keras.Model:
         return model
     after = keras.ops.convert_to_numpy(logits(images, training=False))
     # Within the rounding of 16 bits; a model that answers with NaN is refused later, in words.
-    assert np.allclose(np.exp(log_softmax(after)), before, atol=1e-2, equal_nan=True)
+    if not np.allclose(np.exp(log_softmax(after)), before, atol=1e-2, equal_nan=True):
+        raise InputError(
+            "The model ends in a softmax, but its answers are no softmax over the classes: give a model that ends in "
+            "logits, or in a softmax over its last axis"
+        )
     return logits
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -20,18 +20,23 @@ from recipes.parts.display import Display
 from recipes.parts.export_check import check, disorder, distance
 from recipes.parts.export_images import ExportImages
 from recipes.parts.failure import Failed
-from recipes.parts.litert import PRECISIONS, Precision, write_litert
 from recipes.parts.names import printable
-from recipes.parts.onnx_file import write_onnx
 from recipes.parts.ordered import usable_cores
 from recipes.parts.runtime import native_stderr_held_back
 from recipes.parts.serving_model import ServingModel
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    from recipes.parts.litert import Precision
+
 Format = Literal["litert", "onnx"]
 
-LIMITS: dict[Precision, float] = {"float32": 1e-4, "float16": 0.05, "int8": 1.0}
-"""How far a score may be from that of the trained model. An int8 file is judged by its accuracy instead."""
+LIMITS: dict["Precision", float] = {"float32": 1e-4, "float16": 0.05, "int8": 1.0}
+"""How far a score may be from that of the trained model. An int8 file is judged by its likeliest classes instead."""
+
+OTHER_CLASS = 0.5
+"""On which share of the images the likeliest class of an int8 file may be another than that of the trained model. One
+that is merely worse is kept, with a warning; this is for one that is of no use, such as after wrong ranges."""
 
 LOSS = 0.01
 """How much accuracy a file may lose without a warning."""
@@ -45,7 +50,7 @@ class OtherFormat:
     """A file beside the SavedModel."""
 
     format: Format
-    precision: Precision = "float32"
+    precision: "Precision" = "float32"
 
     @property
     def ending(self) -> str:
@@ -66,14 +71,19 @@ class OtherFormat:
             path: The file.
             representative: Training images for int8, uint8 `(n, size, size, 3)`.
         """
+        # Converters are imported by those who need them, as they use parts of TensorFlow that are not public.
         if self.format == "onnx":
+            from recipes.parts.onnx_file import write_onnx
+
             write_onnx(served, path)
         else:
+            from recipes.parts.litert import write_litert
+
             write_litert(served, path, precision=self.precision, representative=representative)
 
 
 def wanted_formats(
-    formats: Sequence[str], precisions: Sequence[Precision], *, representative: int
+    formats: Sequence[str], precisions: Sequence["Precision"], *, representative: int
 ) -> tuple[OtherFormat, ...]:
     """Which files to write.
 
@@ -90,7 +100,7 @@ def wanted_formats(
             "int8 takes the ranges of its numbers from training images, of which none can be found: give their place "
             "with --data, or leave int8 out, with --precision float32 float16"
         )
-    chosen = [each for each in PRECISIONS if each in precisions or not precisions]
+    chosen = [each for each in LIMITS if each in precisions or not precisions]
     if not representative:
         chosen = [each for each in chosen if each != "int8"]
     litert = [OtherFormat(format="litert", precision=each) for each in chosen if "litert" in formats]
@@ -251,6 +261,16 @@ def warnings_on(card: dict[str, Any]) -> list[str]:
     return lines
 
 
+def other_class(logits: np.ndarray, expected: np.ndarray) -> float:
+    """The share of images whose likeliest class is another than expected.
+
+    Args:
+        logits: `(n, classes)`.
+        expected: The same of the trained model.
+    """
+    return float(np.mean(np.argmax(logits, axis=1) != np.argmax(expected, axis=1)))
+
+
 def _ask(path: Path, folder: str, threads: Sequence[int]) -> dict[str, Any]:
     done = subprocess.run(  # noqa: S603  # our own script; paths are one argument each, whatever they are
         [sys.executable, "-P", ask_file.__file__, str(path.absolute()), folder, *map(str, threads)],
@@ -293,7 +313,10 @@ def _compare(
         check("batch", "largest difference of a score between batches of 1 and more", alone, 1e-5),
         check("repeat", "values that differ between two equal calls", different, 0),
     ]
-    if limit < 1:
+    if limit == LIMITS["int8"]:
+        other = other_class(answers["logits together"], expected["logits"])
+        checks.append(check("class", "share of images whose likeliest class is another", other, OTHER_CLASS))
+    else:
         order = disorder(np.argsort(-scores, axis=1, kind="stable"), expected["scores"])
         checks.append(check("order", "largest gap between two scores in the wrong order", order, 2 * limit))
     if limit < LIMITS["float16"]:

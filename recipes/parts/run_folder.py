@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,6 +81,9 @@ def resumed_run_folder(path: Path) -> Iterator[Path]:
     if (folder / METRICS).exists():
         raise InputError(f"The run in {printable(str(path))} is finished: there is nothing to go on with")
     with _under_way(folder):
+        for file in folder.glob(".*-*"):  # what a killed process was writing, see `complete_or_absent`
+            if re.fullmatch(r"\..+-\d+(\.\w+)?", file.name) and file.is_file():
+                file.unlink()
         yield folder
 
 

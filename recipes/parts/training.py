@@ -3,10 +3,10 @@
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from recipes.parts.callbacks import AtEpochEnd, BestEpoch, StopAtBatch
 from recipes.parts.checkpoint import Checkpoint, assign, generator_states, numbered, values
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
+from recipes.parts.failure import Failed
 from recipes.parts.fitting import fit
 from recipes.parts.freezing import digests, unfrozen
 from recipes.parts.importance import choose_blocks, measure_importance
@@ -35,6 +36,8 @@ from recipes.parts.stage_plan import StagePlan
 from recipes.parts.stages import Stage, TrainingFailed
 from recipes.parts.weight_average import WeightAverage
 from zoo.errors import InputError
+
+T = TypeVar("T")
 
 SHARES = (0.1, 0.3, 0.5)
 """Of the weights from before fine-tuning, that `StagedRun.interpolate` tries."""
@@ -118,6 +121,7 @@ class StagedRun:
             )
         self.whole = Inference(classifier.model)
         self.checkpoint = checkpoint
+        self.memory = PeakMemory()
         self.stop = StopAtBatch()
         self.prepared: dict[int, PreparedStage] = {}
         self.decided: dict[int, Caching] = {}
@@ -161,10 +165,16 @@ class StagedRun:
                     prepared.probe(self.classifier)
                 except tf.errors.ResourceExhaustedError:
                     raise self._out_of_memory(prepared.stage) from None
-            planned: set[Any] = set()
+            planned: dict[Any, Request] = {}
             for index in coming:
                 fresh = [request for request in self._requests(index) if request.name not in planned]
-                planned.update(request.name for request in fresh)
+                planned |= {request.name: request for request in fresh}
+                moving = set(map(id, self.prepared[index].moving))
+                planned = {
+                    name: request
+                    for name, request in planned.items()
+                    if not moving & set(map(id, request.cut.prefix.weights))
+                }
                 images, seconds = 0, None
                 if self.activations is not None and fresh:
                     images = self.activations.missing_rows(fresh)
@@ -190,6 +200,9 @@ class StagedRun:
             )
             self.decided[index] = self.prepared[index].caching
         return self.prepared[index]
+
+    def _needs(self, index: int) -> list[Request]:
+        return self.prepared[index].requests if index in self.prepared else []
 
     def _requests(self, index: int) -> list[Request]:
         """What to compute before a stage: what it reads, and what later ones read if nothing changes it until then."""
@@ -228,6 +241,8 @@ class StagedRun:
         began = time.perf_counter() - (state.seconds if state else 0.0)
         if self.stages[index].unfreeze == "auto":
             self._choose_blocks(index)
+        self.memory = PeakMemory()
+        self.memory.sample()
         prepared = self._prepare(index)
         for listener in self.listeners:
             listener.on_stage_begin(prepared.start)
@@ -243,7 +258,7 @@ class StagedRun:
             validation_loss=self.results[-1].validation_loss if self.results else None,
         )
         if state is not None and state.epoch:
-            result = StageResult(**state.results[index])
+            result = state.results[index]
         moving = set(map(id, prepared.moving))
         frozen_weights = [weight for weight in self.classifier.model.weights if id(weight) not in moving]
         frozen_before = digests(frozen_weights)
@@ -262,6 +277,10 @@ class StagedRun:
         for listener in self.listeners:
             listener.on_stage_end(result)
         self.results.append(result)
+        result.peak_bytes = max(result.peak_bytes, self.memory.bytes)
+        if self.activations is not None:
+            coming = {request.name for number in range(index + 1, len(self.stages)) for request in self._needs(number)}
+            self.activations.forget([request for request in prepared.requests if request.name not in coming])
         if not index:
             self.head = {weight.path: weight.numpy().copy() for weight in prepared.moving}
         self._save(stage=index + 1, results=self.results)
@@ -278,7 +297,7 @@ class StagedRun:
             seed=self.training.seed,
             first_epoch=self._epochs_before(index),
         )
-        importance = measure_importance(self.classifier, sample, batch_norm=stage.batch_norm)
+        importance = measure_importance(self.classifier, self._until_stopped(sample), batch_norm=stage.batch_norm)
         choice = choose_blocks(importance)
         self._settle(index, choice.unfreeze, choice.factors)
         for listener in self.listeners:
@@ -293,9 +312,8 @@ class StagedRun:
     def _find_rate(self, prepared: PreparedStage, train: Split) -> None:
         """Look for the stage's learning rate, and compile it with that."""
         index = prepared.start.index
-        curve = find_learning_rate(
-            prepared.model, prepared.batches(train, first_epoch=self._epochs_before(index)), prepared.optimizer
-        )
+        batches = self._until_stopped(prepared.batches(train, first_epoch=self._epochs_before(index)))
+        curve = find_learning_rate(prepared.model, batches, prepared.optimizer)
         self.stages[index] = replace(self.stages[index], learning_rate=curve.suggestion)
         prepared.compile(self.stages[index])
         for listener in self.listeners:
@@ -312,8 +330,7 @@ class StagedRun:
                 listener.on_frozen_layers(prepared.note)
             began = time.perf_counter()
             try:
-                result.fill_images += self.activations.fill(self._requests(index), self._tell)
-                train, validation = self.activations.load(prepared.requests)
+                train, validation = self._fill(prepared, result)
                 result.fill_seconds += time.perf_counter() - began
                 return train, validation
             except InputError as error:  # there is no room any more
@@ -324,7 +341,24 @@ class StagedRun:
             listener.on_frozen_layers(prepared.note)
         return self.data.train, self.data.validation
 
+    def _fill(self, prepared: PreparedStage, result: StageResult) -> tuple[Split, Split]:
+        """Let frozen layers run once, for later stages too if there is room for that, and read what they said."""
+        assert self.activations is not None
+        try:
+            result.fill_images += self.activations.fill(self._requests(prepared.start.index), self._tell)
+            return self.activations.load(prepared.requests)
+        except (InputError, Failed):  # no room for all, or another process has cleared some of it just now
+            result.fill_images += self.activations.fill(prepared.requests, self._tell)
+            return self.activations.load(prepared.requests)
+
+    def _until_stopped(self, batches: Iterable[T]) -> Iterator[T]:
+        """Batches, unless Ctrl-C was pressed."""
+        for batch in batches:
+            self.stop.raise_if_asked()
+            yield batch
+
     def _tell(self, done: int, total: int) -> None:
+        self.memory.sample()
         for listener in (self.stop, *self.listeners):
             listener.on_frozen_progress(done, total)
 
@@ -338,8 +372,6 @@ class StagedRun:
         began: float,
     ) -> None:
         stage, index = prepared.stage, prepared.start.index
-        memory = PeakMemory()
-        memory.sample()
         average = None
         if self.training.average:
             average = WeightAverage(
@@ -350,7 +382,7 @@ class StagedRun:
             result,
             stage,
             prepared.moving,
-            lambda: self._measure(prepared.infer(batches)),
+            lambda: self._measure(prepared.infer(self._until_stopped(batches))),
             average=average,
         )
         if state is not None:
@@ -385,17 +417,17 @@ class StagedRun:
                     *([average] if average else []),
                     best,
                     *([AtEpochEnd(save)] if self.checkpoint else []),
-                    memory,
+                    self.memory,
                     *self.callbacks,
                 ],
             )
         except tf.errors.ResourceExhaustedError:
             raise self._out_of_memory(stage) from None
         self.averaged = average.batches if average else 0
-        result.peak_bytes = max(result.peak_bytes, memory.bytes)
 
     def _measure(self, logits: np.ndarray) -> dict[str, Any]:
         """How good the answers to the validation images are."""
+        self.memory.sample()
         if not np.isfinite(logits).all():
             return {"loss": math.nan, "accuracy": math.nan}
         return measure(logits, self.data.validation.labels, self.data.classes)
@@ -421,8 +453,7 @@ class StagedRun:
         batches = evaluation_batches(self.data.validation, batch_size=self.training.batch_size)
 
         def validate() -> dict[str, Any]:
-            self.stop.raise_if_asked()
-            return self._measure(self.whole(batches))
+            return self._measure(self.whole(self._until_stopped(batches)))
 
         counted = [stage for stage in self.stages[1:] if stage.batch_norm == "trained"]
         with self.stop.listening():
@@ -456,7 +487,7 @@ class StagedRun:
             epoch=epoch,
             ended=ended,
             seconds=seconds,
-            results=[asdict(result) for result in results],
+            results=list(results),
             caching={str(index): asdict(caching) for index, caching in self.decided.items()},
             frozen=self._digest_of_the_others(),
             fingerprint=self.data.fingerprint,
@@ -476,17 +507,15 @@ class StagedRun:
 
     def _restore(self, state: Checkpoint) -> None:
         """Go back to where a run stood."""
-        if state.fingerprint != self.data.fingerprint:
-            raise InputError(
-                "The images are no longer those with which the run began: put them back, or start another run"
-            )
+        state.require_data(self.data.fingerprint)
         weights = self.classifier.model.weights
         named = dict(zip(values(weights), weights, strict=True))
         stored = state.take("weights")
         odd = sorted(
             name for name, value in stored.items() if name not in named or tuple(named[name].shape) != value.shape
         )
-        if odd or len(state.results) not in (state.stage, state.stage + 1) or state.stage > len(self.stages):
+        begun = state.stage + bool(state.epoch)
+        if odd or len(state.results) != begun or begun > len(self.stages):
             raise InputError(f"The checkpoint is of another model or of other stages: {', '.join(odd[:3])}")
         self.head = state.take("head")
         self.loaded = {named[name].path: named[name].numpy().copy() for name in stored}
@@ -499,12 +528,12 @@ class StagedRun:
                 "run"
             )
         assign(generator_states(self.classifier.model), state.take("generators"))
-        self.results = [StageResult(**result) for result in state.results[: state.stage]]
+        self.results = state.results[: state.stage]
         self.decided = {int(index): Caching(**caching) for index, caching in state.caching.items()}
         self.averaged = state.averaged
         self.block_factors = {int(index): factors for index, factors in state.block_factors.items()}
         # Those that are to come may have been changed by hand; what was measured stays.
-        for index, stage in enumerate(state.stages[: state.stage + bool(state.epoch)]):
+        for index, stage in enumerate(state.stages[:begun]):
             chosen = stage["unfreeze"] if self.stages[index].unfreeze == "auto" else self.stages[index].unfreeze
             rate = stage["learning_rate"] if self.find_rates else self.stages[index].learning_rate
             self.stages[index] = replace(self.stages[index], unfreeze=chosen, learning_rate=rate)

@@ -1,5 +1,7 @@
 """`DIR/NAME/VERSION`, the layout that TensorFlow Serving reads: each version is whole, and none is ever changed.
 
+While a version gets to its place, its number is claimed by an empty folder, `DIR/NAME/.VERSION`.
+
 What a version has in other formats stands beside the folder of the model, as `DIR/NAME-VERSION` and an ending.
 """
 
@@ -82,7 +84,8 @@ def put_in_place(beside: Path, finish: Callable[[int], None], files: Mapping[str
         beside: From `beside_versions`.
         finish: Is told the number before the folder gets it; again if another process took that number meanwhile.
         files: What belongs to the version in other formats, by the ending that follows `NAME-VERSION`; on the same
-            disk. Either all of this gets to its place or nothing does.
+            disk. Either all of this gets to its place or nothing does; of a process that is killed here, files can
+            stay, but never a version without them.
 
     Returns:
         The folder of the new version.
@@ -91,25 +94,28 @@ def put_in_place(beside: Path, finish: Callable[[int], None], files: Mapping[str
     while True:
         version = max(_taken(folder), default=0) + 1
         finish(version)
-        place = beside.with_name(str(version))
+        place, claim = beside.with_name(str(version)), beside.with_name(f".{version}")
         try:
-            beside.rename(place)  # which fails if the place holds anything
-        except OSError:
-            if not place.exists():
-                raise
-        else:
+            claim.mkdir()
+        except FileExistsError:
+            continue
+        if not place.exists():  # by another process that has given up its claim already
             break
+        claim.rmdir()
     # The number is ours now, so nobody else writes files that are named after it.
     placed: list[Path] = []
     try:
         for ending, file in (files or {}).items():
             placed.append(other_file(place, ending))
             file.rename(placed[-1])
+        beside.rename(place)  # last, as this is what makes the version exist
     except BaseException:
-        for file in placed:
-            file.unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
+        if beside.exists():  # otherwise the version is there, and whole
+            for file in placed:
+                file.unlink(missing_ok=True)
         raise
+    finally:
+        claim.rmdir()
     return place
 
 
@@ -117,16 +123,17 @@ def other_file(version: Path, ending: str) -> Path:
     """Where a version's file in another format is.
 
     Args:
-        version: The folder of the version.
+        version: The folder of the version, its path absolute.
         ending: What follows `NAME-VERSION`, such as `.onnx`.
     """
     return version.parents[1] / f"{version.parent.name}-{version.name}{ending}"
 
 
 def _taken(folder: Path) -> list[int]:
-    """The numbers of all versions that are in the folder of a model, or of which a file is beside it."""
+    """The numbers of versions that are in the folder of a model or claimed there, or of which a file is beside it."""
     named = re.compile(rf"{re.escape(folder.name)}-([0-9]+)(-[a-z0-9]+)?\.(tflite|onnx)")
-    found = (named.fullmatch(entry.name) for entry in folder.parent.iterdir())
+    found = [named.fullmatch(entry.name) for entry in folder.parent.iterdir()]
+    found += [re.fullmatch(r"\.([0-9]+)", entry.name) for entry in folder.iterdir()]
     return [*versions(folder), *(int(match[1]) for match in found if match)]
 
 

@@ -295,6 +295,21 @@ def test_checked_again(exported, capsys):
     assert [line.split()[0] for line in shown[1:]] == CHECKS
 
 
+@pytest.mark.parametrize(("inside", "given"), [("", "1"), ("1", "."), ("1", "../1")])
+def test_files_beside_a_version_are_found_by_any_path_to_it(
+    inside, given, exported, unchecked, tmp_path, monkeypatch, capsys
+):
+    version = tmp_path / "flowers" / "1"
+    shutil.copytree(exported, version)
+    other = {"format": "onnx", "precision": "float32", "ending": ".onnx", "sha256": ""}
+    (version / "model_card.json").write_text(json.dumps({**card_of(version), "other_formats": [other]}))
+    monkeypatch.chdir(version.parent / inside)
+    assert main(["export", "--check", given]) == 0
+    shown = capsys.readouterr().out
+    assert "flowers-1.onnx is not beside it any more" in shown
+    assert shown.splitlines()[-1] == str(version)
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [

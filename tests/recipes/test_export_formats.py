@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import keras
@@ -23,7 +25,7 @@ from recipes.parts.folder import Folder
 from recipes.parts.litert import PRECISIONS, write_litert
 from recipes.parts.metrics import measure
 from recipes.parts.onnx_file import write_onnx
-from recipes.parts.other_formats import OtherFormat, format_rows, wanted_formats, warnings_on
+from recipes.parts.other_formats import LIMITS, OtherFormat, format_rows, wanted_formats, warnings_on
 from recipes.parts.recorded import read_split, write_split
 from recipes.parts.run_folder import versions as package_versions
 from recipes.parts.scan import scan
@@ -158,11 +160,45 @@ def test_a_number_is_taken_by_files_too(tmp_path):
     assert (tmp_path / "a-4-int8.tflite").read_text() == "old"
 
 
+def test_a_number_is_taken_by_a_claim_that_was_left(tmp_path):
+    beside, files = grown(tmp_path)
+    (tmp_path / "a" / ".7").mkdir()
+    assert put_in_place(beside, lambda version: None, files) == tmp_path / "a" / "8"
+    assert sorted(os.listdir(tmp_path / "a")) == [".7", "8"]
+
+
+def test_a_claimed_number_is_not_given_twice(tmp_path):
+    beside, files = grown(tmp_path)
+    told = []
+
+    def finish(version):
+        told.append(version)
+        if version == 1:  # another process is faster
+            (tmp_path / "a" / ".1").mkdir()
+
+    assert put_in_place(beside, finish, files) == tmp_path / "a" / "2"
+    assert told == [1, 2]
+    assert sorted(os.listdir(tmp_path)) == [".new-2", "a", "a-2.onnx"]
+
+
+def test_a_version_exists_when_all_of_its_files_do(tmp_path, monkeypatch):
+    beside, files = grown(tmp_path)
+    original, renamed = Path.rename, []
+
+    def rename(path, to):
+        renamed.append(path)
+        return original(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    put_in_place(beside, lambda version: None, files)
+    assert renamed == [*files.values(), beside]  # so that nothing is amiss if the process is killed between them
+
+
 def test_a_version_without_its_files_does_not_exist(tmp_path):
     beside, files = grown(tmp_path)
     with pytest.raises(FileNotFoundError):
         put_in_place(beside, lambda version: None, {**files, "-int8.tflite": tmp_path / "gone"})
-    assert not list((tmp_path / "a").iterdir())
+    assert os.listdir(tmp_path / "a") == [".new-1"]  # which whoever made it removes
     assert sorted(os.listdir(tmp_path)) == [".new-2", "a"]
 
 
@@ -229,6 +265,26 @@ def test_what_a_file_fails(change, failing):
     change(found, answers)
     checks = other_formats._compare(found, answers, expected, 1e-4, 8)
     assert [each["name"] for each in checks if not each["passed"]] == failing
+
+
+@pytest.mark.parametrize(("same", "passed"), [(4, True), (2, True), (1, False)])
+def test_an_int8_file_names_the_classes_of_the_trained_model(same, passed):
+    expected = {"scores": np.eye(4) * 0.6 + 0.1, "logits": np.log(np.eye(4) * 0.6 + 0.1)}
+    answers = {f"{name} {kind}": expected[name].copy() for name in expected for kind in ("together", "again", "alone")}
+    for values in answers.values():
+        values[same:] = np.roll(values[same:], 1, axis=1)
+    contract = {"pixels": ["uint8", [None, 8, 8, 3]], **{name: ["float32", [None, 4]] for name in expected}}
+    checks = other_formats._compare({"foreign": [], "contract": contract}, answers, expected, LIMITS["int8"], 8)
+    found = {each["name"]: each for each in checks}
+    assert found["class"]["found"] == 1 - same / 4
+    assert [name for name in found if not found[name]["passed"]] == ([] if passed else ["class"])
+
+
+def test_a_savedmodel_needs_no_converter(monkeypatch):
+    for name in ("litert", "onnx_file"):
+        monkeypatch.setitem(sys.modules, f"recipes.parts.{name}", None)  # which makes its import fail
+    module = runpy.run_path(other_formats.__file__)
+    assert module["wanted_formats"](["savedmodel"], [], representative=9) == ()
 
 
 # Real files

@@ -10,7 +10,7 @@ import pytest
 from recipes.cli import main
 from recipes.parts import checked_export
 from recipes.parts.check_images import photo
-from recipes.parts.keras_file import load_keras_file, with_logits
+from recipes.parts.keras_file import load_keras_file, read_classes, with_logits
 from zoo.errors import InputError
 
 SIZE = 12
@@ -66,6 +66,7 @@ def test_logits_stay_as_they_are():
         (dense("sigmoid"), "sigmoid"),
         (lambda x: keras.layers.Activation("sigmoid")(dense()(x)), "sigmoid"),
         (lambda x: keras.layers.Identity()(dense("softmax")(x)), "can be taken off"),
+        (lambda x: keras.layers.Softmax(axis=0)(dense()(x)), "over its last axis"),
     ],
 )
 def test_probabilities_of_other_kinds_are_refused(end, message):
@@ -135,6 +136,11 @@ def test_what_cannot_be_exported(words, message, files, tmp_path, monkeypatch, c
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfape\r\nb\xc3\xa9e\r\n")
+    assert read_classes(tmp_path / "classes.txt") == ("ape", "bée")
 
 
 def test_the_card_claims_nothing_that_is_not_known(files, tmp_path, monkeypatch, capsys):

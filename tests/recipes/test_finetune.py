@@ -368,7 +368,7 @@ def test_what_ctrl_c_stops_goes_on(photos, tmp_path, capsys):
     assert main(["finetune", "--resume", str(run)]) == 0
     epochs = [json.loads(line)["epoch"] for line in history.read_text().splitlines()]
     assert epochs == list(range(1, before + 3))
-    assert {path.name for path in run.iterdir()} == FILES - {"interpolation.json", "plan.json"}
+    assert {path.name for path in run.iterdir()} == FILES - {"interpolation.json"}
     assert main(["finetune", "--resume", str(run)]) == 2
     assert "is finished" in capsys.readouterr().err
 

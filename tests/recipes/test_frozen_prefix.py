@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+from recipes import benchmark_cache
 from recipes.parts.activation_store import ActivationStore
 from recipes.parts.activations import FrozenLayers
 from recipes.parts.augment import PRESETS
+from recipes.parts.batches import training_batches
 from recipes.parts.blocks import Block
 from recipes.parts.classifier import Classifier, build_classifier
 from recipes.parts.dataset import DataSet, Split
@@ -85,6 +87,19 @@ def train(classifier, data, *stages, folder=None, augmentation="none", callbacks
         seed=0,
         frozen_layers=frozen,
         callbacks=callbacks,
+    )
+
+
+def make_run(classifier, stages, folder, *, augmentation=PRESETS["none"], callbacks=(), **settings):
+    return StagedRun(
+        classifier,
+        stages,
+        make_data(),
+        batch_size=16,
+        augmentation=augmentation,
+        seed=0,
+        callbacks=callbacks,
+        frozen_layers=FrozenLayers(store=ActivationStore(folder), **settings),
     )
 
 
@@ -221,25 +236,85 @@ def test_names_of_layers_do_not_matter_to_what_is_computed():
 
 
 def test_what_later_stages_read_is_made_anew_if_an_earlier_one_changes_it(tmp_path):
+    """Also where a plan has traced, and folded, what the later stage would read before it was changed."""
     record = Record()
     classifier = make_classifier()
-    stages = (replace(STAGES[2], name="deep first", epochs=6), replace(STAGES[0], epochs=6))
-    train(classifier, make_data(), *stages, folder=tmp_path, callbacks=[record], fold=False)
+    stages = (replace(STAGES[2], name="deep first"), STAGES[0])
+    run = make_run(classifier, stages, tmp_path, callbacks=[record])
+    assert [plan.fill_images for plan in run.plan()] == [64, 64]
+    run.run()
     assert record.progress == [(16, 64), (32, 64), (48, 64), (64, 64)] * 2
     plain = make_classifier()
     train(plain, make_data(), *stages)
-    assert digests(classifier.model.weights) == digests(plain.model.weights)
+    for mine, theirs in zip(classifier.model.weights, plain.model.weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-def test_epochs_draw_from_the_versions_of_each_image(tmp_path):
-    """Versions are those that the first epochs would have seen without the cache."""
+def test_versions_are_what_the_first_epochs_would_have_seen(tmp_path):
     data, record = make_data(), Record()
-    stages = (replace(STAGES[1], epochs=3, unfreeze="head"),)
-    weights = trained(data, tmp_path, stages, augmentation="light", views=3, fold=False, callbacks=[record])
+    stage = replace(STAGES[1], epochs=3, unfreeze="head")
+    train(make_classifier(), data, stage, folder=tmp_path, augmentation="light", views=3, callbacks=[record])
     assert record.inputs == [(4,)]
     assert "in 3 versions of each image" in record.notes[0]
     assert record.progress[-1] == (3 * 48 + 16,) * 2
-    assert digests(weights) != digests(trained(data, None, stages))
+
+    run = make_run(make_classifier(), [stage], tmp_path, augmentation=PRESETS["light"], views=3)
+    prepared = run._prepare(0)
+    versions, _ = run.activations.load(prepared.requests)
+    images = training_batches(data.train, batch_size=16, augmentation=PRESETS["light"], seed=0)
+    for epoch in range(3):
+        order = np.random.default_rng([0, epoch, 0]).permutation(48)
+        seen = np.concatenate([prepared.cut.prefix(x) for x, _ in images.skip(3 * epoch).take(3)])
+        np.testing.assert_allclose(versions.images[order + 48 * epoch], seen, atol=1e-5)
+
+
+def test_each_image_goes_through_all_its_versions():
+    """Image `i` in version `v` is the number 100 v + i here."""
+    rows = np.concatenate([np.arange(48) + 100 * version for version in range(3)]).astype(np.float32)
+    split = replace(make_split(48, 0), images=rows[:, np.newaxis])
+    batches = training_batches(split, batch_size=48, augmentation=PRESETS["none"], seed=0, views=3)
+    drawn = []
+    for numbers, labels in batches.take(3):
+        version, image = np.divmod(numbers.numpy()[:, 0].astype(int), 100)
+        np.testing.assert_array_equal(labels, split.labels[image])
+        assert sorted(image) == list(range(48))
+        assert set(version) == {0, 1, 2}, "an epoch draws from all versions"
+        drawn.append(version[np.argsort(image)])
+    np.testing.assert_array_equal(np.sort(drawn, axis=0).T, [[0, 1, 2]] * 48)
+
+
+class Holder(keras.layers.Layer):
+    """A layer of the user's own, with a layer inside."""
+
+    def __init__(self, inner, **keywords):
+        super().__init__(**keywords)
+        self.inner = inner
+
+    def call(self, inputs, training=None):
+        return self.inner(inputs, training=training)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (lambda: keras.layers.GaussianNoise(1.0, name="noise"), "relu"),  # quiet in a frozen block
+        (lambda: Holder(keras.layers.Dropout(0.5), name="noise"), "relu"),
+        (lambda: Holder(keras.layers.RandomFlip(), name="noise"), "conv"),  # has no strength to set to nothing
+    ],
+)
+def test_noise_inside_and_of_other_kinds_is_seen(make, place):
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    x = keras.layers.ReLU(name="relu")(make()(x))
+    model = keras.Model(image, keras.layers.Dense(2, name="head_logits")(x))
+    blocks = (Block("body", ("conv", "noise", "relu")), Block("head", ("head_logits",)))
+    with unfrozen(Classifier(model, blocks), "head"):
+        assert cut_behind_frozen(model).layer == place
+    model.get_layer("conv").trainable = False
+    assert cut_behind_frozen(model).layer == "conv"  # nothing is quiet any more
 
 
 def test_frozen_layers_run_in_every_epoch_where_images_change_and_no_versions_are_wanted(tmp_path):
@@ -306,16 +381,7 @@ def test_a_plan_changes_nothing(tmp_path):
     weights = []
     for planned in (False, True):
         classifier = make_classifier()
-        run = StagedRun(
-            classifier,
-            STAGES,
-            make_data(),
-            batch_size=16,
-            augmentation=PRESETS["none"],
-            seed=0,
-            average=0.9,
-            frozen_layers=FrozenLayers(store=ActivationStore(tmp_path / str(planned)), fold=False),
-        )
+        run = make_run(classifier, STAGES, tmp_path / str(planned), fold=False)
         if planned:
             plans = run.plan()
             assert [plan.cut for plan in plans] == ["head_pool", "two_add", "one_noise"]
@@ -343,3 +409,14 @@ def test_part_of_the_graph_may_be_no_layer():
         with unfrozen(classifier, unfreeze):
             cut = cut_behind_frozen(classifier.model)
         np.testing.assert_array_equal(cut.suffix(cut.prefix(images)), classifier.model(images))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(tmp_path, capsys):
+    """Of a cache ten times the budget and more, what is held is the budget and what TensorFlow takes for itself."""
+    grown = benchmark_cache.grow(tmp_path, (200, 800, 3_200))
+    capsys.readouterr()
+    for cache, budget, held in grown[1:]:
+        assert held < budget + 150e6, (cache, budget, held)
+    cache, budget, _ = grown[-1]
+    assert cache >= 10 * budget

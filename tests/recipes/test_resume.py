@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from zoo.errors import InputError
 STAGES = (
     Stage(name="head", unfreeze="head", epochs=3, learning_rate=0.05, augment=False),
     Stage(name="views", unfreeze="last:1", epochs=6, learning_rate=0.02, patience=2),
-    Stage(name="all", unfreeze="all", epochs=2, learning_rate=0.01, optimizer="sgd"),
+    Stage(name="chosen", unfreeze="auto", epochs=2, learning_rate=0.01, optimizer="sgd", batch_norm="trained"),
 )
 
 
@@ -96,6 +97,8 @@ def staged_run(folder, last=0):
         augmentation=PRESETS["light"],
         seed=0,
         mixing=Mixing(mixup=0.2),
+        label_smoothing=0.1,
+        class_weights=np.array([0.8, 1.2], np.float32),
         average=0.9,
         callbacks=[Events()],
         frozen_layers=FrozenLayers(store=ActivationStore(folder / "cache")),
@@ -162,7 +165,7 @@ def test_a_checkpoint_holds_what_it_says(stopped):
 
     state = Checkpoint.load(stopped / FILE)
     assert (state.stage, state.epoch, state.ended) == (1, 1, False)
-    assert [result["epochs"] for result in state.results] == [3, 1]
+    assert [result.epochs for result in state.results] == [3, 1]
     assert {name.split("/")[0] for name in state.arrays} == {
         "weights",
         "head",
@@ -237,6 +240,8 @@ def test_real_runs_killed_at_20_random_moments_end_alike(tmp_path):
         while code:
             kills += 1
             begun = (cwd / "run" / "config.json").exists()
+            if not begun:
+                shutil.rmtree(cwd / "run", ignore_errors=True)
             again = ("finetune", "--resume", cwd / "run") if begun else (*flags, "--out", cwd / "run")
             code = zoo(*again, cwd=cwd, kill_after=draw.uniform(1, seconds) if kills % 5 else None)
             assert code in (0, -signal.SIGKILL)
