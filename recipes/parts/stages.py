@@ -140,7 +140,7 @@ def plan_stages(strategy: str, *, num_blocks: int, epochs: int, augmented: bool 
         )
     if strategy == "auto":
         return (head, Stage(name="chosen", unfreeze="auto", epochs=2 * epochs, learning_rate=1e-3))
-    long = 2 * epochs if augmented else epochs
+    long = 2 * epochs if augmented else math.ceil(1.25 * epochs)
     return (head, Stage(name="deeper", unfreeze=last(3 / 4), epochs=long, learning_rate=6e-4))
 
 
