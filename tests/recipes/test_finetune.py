@@ -170,6 +170,7 @@ def test_predict_answers_for_what_can_be_read_and_names_the_rest(smoke, tmp_path
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos_twice_gives_the_same_weights_bit_for_bit(photos, tmp_path):
     """Two processes, augmentation, dropout, a copied script, and a configuration file that goes round."""
     assert main(["copy", "finetune", str(tmp_path / "mine.py")]) == 0

@@ -159,6 +159,7 @@ def test_weights_are_the_same_to_1e_5_with_folded_batch_norm_and_a_smaller_last_
     assert digests(folded) != digests(through)
 
 
+@pytest.mark.slow
 def test_half_the_space_rounds(tmp_path):
     data = make_data()
     sizes, weights = [], []

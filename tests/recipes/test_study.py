@@ -91,6 +91,7 @@ def test_a_damaged_line_is_told(tmp_path, line):
         read_results(path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing_and_more_seeds_may_follow(tmp_path, monkeypatch, capsys):
     out = tmp_path / "study"
     words = ["study", "--preset", "smoke", "--train-images", "100", "--pools", "max", "--out", str(out)]

@@ -221,6 +221,7 @@ def normed(inputs, *, filters, strides, style, name):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_registries")
 def test_a_run_with_layers_of_the_users_own_is_read_with_their_plugin_only(tmp_path, capsys):
     """A run folder from elsewhere must not say what is run here."""
