@@ -40,7 +40,8 @@ def test_an_epoch_counts_training_and_validation():
 
 @pytest.mark.parametrize(("epochs", "views"), [(3, 2), (6, 2), (7, 3), (24, 8), (60, 8)])
 def test_versions_follow_from_the_epochs(epochs, views):
-    assert choose(StageCost(prefix=1000, forward=1, backward=1), epochs=epochs, images_change=True) == Caching(True, views)
+    cost = StageCost(prefix=1000, forward=1, backward=1)
+    assert choose(cost, epochs=epochs, images_change=True) == Caching(True, views)
 
 
 def test_as_many_versions_as_epochs_save_nothing():
