@@ -71,6 +71,7 @@ EXPECTED_NAMES = {
     ],
 }
 SMALLEST = {find(name).family: name for name in EXPECTED_NAMES}
+LARGE = ("NASNetMobile", "InceptionResNetV2", "EfficientNetV2S")
 SLOW = sorted(set(names()) - set(EXPECTED_NAMES))
 
 
@@ -153,7 +154,13 @@ def test_every_family_is_tested_by_default():
     assert set(SMALLEST) == {find(name).family for name in names()}
 
 
-@pytest.mark.parametrize("name", [*EXPECTED_NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in (*SLOW, *LARGE) else name
+        for name in (*EXPECTED_NAMES, *SLOW)
+    ],
+)
 def test_blocks_of_every_network_cover_all_layers_in_order(name, network):
     model = network(name)
     blocks = group_layers(model, find(name).block_patterns)

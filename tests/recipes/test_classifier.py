@@ -287,6 +287,7 @@ def test_statistics_that_are_loaded_take_effect(file_name, efficientnet, tmp_pat
     np.testing.assert_array_equal(normalised(efficientnet), expected)
 
 
+@pytest.mark.slow
 def test_efficientnet_files_given_by_path_divide_by_the_deviation(efficientnet, tmp_path, monkeypatch):
     # As in the published file: the standard deviation of the colours, where their variance should be.
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -288,6 +288,7 @@ def test_a_model_that_answers_with_nan(made, tmp_path, capsys):
 # --check
 
 
+@pytest.mark.slow
 def test_checked_again(exported, capsys):
     assert main(["export", "--check", str(exported.parent)]) == 0
     *shown, last = capsys.readouterr().out.splitlines()

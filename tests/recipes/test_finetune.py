@@ -384,6 +384,7 @@ def test_a_plan_leaves_nothing(photos, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_one_line_and_keeps_what_was(photos, tmp_path, capsys):
     config = {
         "data": f"folder:{photos}",

@@ -145,10 +145,10 @@ def test_killed_twice_and_gone_on_is_never_killed(tmp_path):
     assert after == ["batch 0", "batch 1", "batch 2", "epoch 1"]
 
 
-@pytest.fixture
-def stopped(tmp_path):
-    """A run that Ctrl-C stopped in its second stage."""
-    run, _ = staged_run(tmp_path)
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    run, _ = staged_run(folder)
 
     def interrupt(event):
         if run.results and event == "epoch 0":
@@ -157,7 +157,13 @@ def stopped(tmp_path):
     run.callbacks[0].note = interrupt
     with pytest.raises(KeyboardInterrupt):
         run.run()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A run that Ctrl-C stopped in its second stage."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def test_a_checkpoint_holds_what_it_says(stopped):

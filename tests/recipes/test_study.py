@@ -109,6 +109,7 @@ def test_ctrl_c_loses_nothing_and_more_seeds_may_follow(tmp_path, monkeypatch, c
     assert [row["seed"] for row in read_results(out / "results.jsonl")] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges_does_not_end_the_study(tmp_path, monkeypatch):
     out = tmp_path / "study"
 

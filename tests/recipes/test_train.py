@@ -92,6 +92,7 @@ def test_evaluate_answers_what_training_measured(finished, capsys):
     assert measured["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_weights(finished, tmp_path):
     out, _ = finished
     done = zoo("train", "--config", out / "config.json", "--out", tmp_path / "again")

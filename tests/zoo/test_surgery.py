@@ -609,6 +609,7 @@ print(len(sys.argv) - 1)
 """
 
 
+@pytest.mark.slow
 def test_files_load_in_another_process(tiny: keras.Model, stock: Callable[[str], keras.Model], tmp_path: Path) -> None:
     models = operated(tiny)
     models["operations"] = split(stock("MobileNetV3Small"), "expanded_conv_5_add")[1]
