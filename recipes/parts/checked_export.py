@@ -1,9 +1,6 @@
 """What a trained model answers, kept with its export, and the check of the export against it in a fresh process."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.parts import export_check
+from recipes.parts import export_check, fresh_process
 from recipes.parts.failure import Failed
 from recipes.parts.finished_run import FinishedRun
 from recipes.parts.images import Resize, decode
@@ -93,22 +90,9 @@ def check_export(folder: Path) -> list[dict[str, Any]]:
     """
     if not (folder / ANSWERS).is_file():
         raise InputError(f"{printable(str(folder))} holds no {ANSWERS}: it is no export of `zoo export`, or not whole")
-    done = subprocess.run(  # noqa: S603  # our own script; the folder is one argument, whatever its name
-        # -P keeps the script's own folder, which is ours, off the path.
-        [sys.executable, "-P", export_check.__file__, str(folder.absolute())],
-        cwd=folder,
-        # On the CPU: this process may hold all memory of a GPU.
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        check=False,
+    checks: list[dict[str, Any]] = fresh_process.ask(
+        export_check.__file__, str(folder.absolute()), folder=folder, failed="The check of the export could not run"
     )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise Failed(f"The check of the export could not run: {printable(reason)}")
-    checks: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     for each in checks:
         if not each["passed"]:
             raise Failed(f"The export failed the check '{each['name']}': {describe(each)}")

@@ -100,7 +100,7 @@ class Checkpoint:
 
 def values(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
     """Values of variables by their paths, which are made unique by their places where they are not."""
-    return {name: variable.numpy().copy() for name, variable in zip(_paths(variables), variables, strict=True)}
+    return {name: variable.numpy().copy() for name, variable in zip(paths(variables), variables, strict=True)}
 
 
 def assign(variables: Sequence[keras.Variable], stored: Mapping[str, np.ndarray]) -> None:
@@ -109,7 +109,7 @@ def assign(variables: Sequence[keras.Variable], stored: Mapping[str, np.ndarray]
     Raises:
         InputError: If these are values of other variables.
     """
-    names = _paths(variables)
+    names = paths(variables)
     shapes = {name: tuple(variable.shape) for name, variable in zip(names, variables, strict=True)}
     if shapes != {name: value.shape for name, value in stored.items()}:
         odd = sorted(shapes.keys() ^ stored.keys())[:3]
@@ -129,7 +129,8 @@ def generator_states(model: keras.Model) -> list[keras.Variable]:
     return list({id(state): state for layer in layers for state in own_generators(layer)}.values())
 
 
-def _paths(variables: Sequence[keras.Variable]) -> list[str]:
+def paths(variables: Sequence[keras.Variable]) -> list[str]:
+    """The paths of variables, made unique by their places, the same in every process."""
     # The number tells apart what has the same path. What an optimizer or a generator is called depends on how many
     # there were before.
     return [f"{index:04d} {_without_counter(variable.path)}" for index, variable in enumerate(variables)]

@@ -30,7 +30,7 @@ from recipes.parts.cost_tables import add_row, count, millions, table
 from recipes.parts.figures import figure_style
 from recipes.parts.freezing import unfrozen
 from recipes.parts.run_folder import complete_or_absent
-from zoo.cost.describe import describe
+from recipes.parts.stage_cost import multiply_adds
 
 THRESHOLD = 0.5
 """Blocks with less than this fraction of the largest relative gradient norm stay frozen."""
@@ -125,10 +125,7 @@ def measure_importance(
     sizes = [math.sqrt(sum(float(np.sum(np.square(weight.numpy()))) for weight in own)) for own in weights]
     found = [norm / size if size else 0.0 for norm, size in zip(np.mean(norms, axis=0).tolist(), sizes, strict=True)]
     largest = max(found[:-1], default=0.0)
-    costs: dict[str, int] = {}
-    for layer in describe(model).layers:
-        name = layer.name.split("/")[0]  # of the layer that it stands in, if nested
-        costs[name] = costs.get(name, 0) + layer.multiply_adds
+    costs = multiply_adds(model)
     return Importance(
         blocks=tuple(
             BlockImportance(

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from recipes.parts.figures import figure_style
 from recipes.parts.run_folder import complete_or_absent
@@ -27,6 +28,8 @@ FLOOR = 0.1
 """Lower losses, in nats, count as this one: where nearly all images are right, they jump from batch to batch."""
 SMOOTHING = 0.9
 """Weight of the past in the moving average of the loss."""
+FEWEST = 10
+"""Steps before the loss breaks away from which on that says something of the rate, and not of a single batch."""
 MARGIN = 10.0
 """How many times below the rate at which the loss breaks away the suggestion stays."""
 
@@ -46,9 +49,16 @@ class LearningRateCurve:
     diverged: bool
     """Whether the loss broke away at that rate; if not, higher ones might do as well."""
 
+    @property
+    def found(self) -> bool:
+        """Whether the suggestion is one: not where the loss never broke away, or did so at once, as on few images that
+        are classified without a mistake.
+        """
+        return self.diverged and len(self.rates) >= FEWEST
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {**asdict(self), "found": self.found}
 
 
 def find_learning_rate(
@@ -167,17 +177,19 @@ def draw_learning_rates(path: Path, curve: LearningRateCurve, *, title: str) -> 
         axes.set_title(title)
         axes.plot(curve.rates, curve.losses, color="#9aa5b1", linewidth=1, label="loss of a batch")
         axes.plot(curve.rates, curve.smoothed, color="#0b6e99", label="smoothed")
-        axes.axvline(curve.suggestion, color="#c4501b", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"suggested: {curve.suggestion:.2g}",
-            (curve.suggestion, 0.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 6),
-            textcoords="offset points",
-            color="#c4501b",
-        )
+        if curve.found:
+            axes.axvline(curve.suggestion, color="#c4501b", linestyle="--", linewidth=1)
+            axes.annotate(
+                f"suggested: {curve.suggestion:.2g}",
+                (curve.suggestion, 0.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, 6),
+                textcoords="offset points",
+                color="#c4501b",
+            )
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")  # by default a formula
+        axes.xaxis.set_minor_formatter(NullFormatter())
         # What is far above what the stage began with says no more than that it is.
         axes.set_ylim(0, 1.3 * max(curve.smoothed[0], DIVERGED * min(curve.smoothed)))
         axes.set_xlabel("learning rate")

@@ -43,7 +43,11 @@ class ShowStages(StageCallback):
 
     def on_learning_rate_found(self, stage: Stage, curve: LearningRateCurve) -> None:
         """Say which."""
-        self.display.say(f"  learning rate {stage.learning_rate:.2g}, found in {len(curve.rates)} steps")
+        if curve.found:
+            self.display.say(f"  learning rate {stage.learning_rate:.2g}, found in {len(curve.rates)} steps")
+        else:
+            when = "at once" if curve.diverged else "at no rate"
+            self.display.say(f"  the loss broke away {when}: the learning rate stays {stage.learning_rate:g}")
 
     def on_frozen_layers(self, note: str) -> None:
         """Say whether frozen layers run once."""

@@ -78,7 +78,7 @@ def measure(
     return {
         "accuracy": float(np.mean(predicted == labels)),
         "macro_f1": float(np.mean(f1[support > 0])),
-        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
+        "loss": float(0.0 - np.mean(log_probabilities[np.arange(len(labels)), labels])),  # not -0.0
         "calibration_error": calibration_error(np.exp(log_probabilities), labels),
         "images": len(labels),
         "per_class": [

@@ -1,10 +1,6 @@
 """An export in other formats than a SavedModel: which files there are, and whether each answers as the model did."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from rich.table import Table
 
-from recipes.parts import ask_file, cost_tables
+from recipes.parts import ask_file, cost_tables, fresh_process
 from recipes.parts.checked_export import ANSWERS, describe
 from recipes.parts.display import Display
 from recipes.parts.export_check import check, disorder, distance
@@ -170,7 +166,14 @@ def check_file(
         expected = {name: stored[name] for name in ("scores", "logits")}
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "pixels.npy"), pixels)
-        found = _ask(path, folder, threads)
+        found = fresh_process.ask(
+            ask_file.__file__,
+            str(path.absolute()),
+            folder,
+            *map(str, threads),
+            folder=folder,
+            failed=f"{printable(path.name)} cannot be run",
+        )
         with np.load(Path(folder, "answers.npz"), allow_pickle=False) as stored:
             answers = {name: stored[name] for name in stored.files}
     checks = _compare(found, answers, expected, LIMITS[form.precision], pixels.shape[1])
@@ -269,24 +272,6 @@ def other_class(logits: np.ndarray, expected: np.ndarray) -> float:
         expected: The same of the trained model.
     """
     return float(np.mean(np.argmax(logits, axis=1) != np.argmax(expected, axis=1)))
-
-
-def _ask(path: Path, folder: str, threads: Sequence[int]) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603  # our own script; paths are one argument each, whatever they are
-        [sys.executable, "-P", ask_file.__file__, str(path.absolute()), folder, *map(str, threads)],
-        cwd=folder,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise Failed(f"{printable(path.name)} cannot be run: {printable(reason)}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def _compare(

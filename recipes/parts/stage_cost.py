@@ -38,10 +38,7 @@ def stage_cost(model: keras.Model, cut: Cut | None) -> StageCost:
         model: With `trainable` set as for the stage.
         cut: Where it is cut.
     """
-    counted: dict[str, int] = {}
-    for layer in describe(model).layers:
-        name = layer.name.split("/")[0]
-        counted[name] = counted.get(name, 0) + layer.multiply_adds
+    counted = multiply_adds(model)
     prefix = set() if cut is None else {call.name for call in Graph(cut.prefix).calls}
     before = sum(counted.get(name, 0) for name in prefix)
     backward, begun = 0, False
@@ -51,6 +48,15 @@ def stage_cost(model: keras.Model, cut: Cut | None) -> StageCost:
         backward += counted.get(call.name, 0) * (trains + begun)
         begun = begun or trains
     return StageCost(prefix=before, forward=sum(counted.values()) - before, backward=backward)
+
+
+def multiply_adds(model: keras.Model) -> dict[str, int]:
+    """By its name, the multiply-adds of each layer for one image, with those of layers inside it."""
+    counted: dict[str, int] = {}
+    for layer in describe(model).layers:
+        name = layer.name.split("/")[0]
+        counted[name] = counted.get(name, 0) + layer.multiply_adds
+    return counted
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """Run stages: freeze, compile, fit, restore the best epoch, and prove that what was frozen did not move."""
 
-import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from recipes.parts.activations import Activations, FrozenLayers, Request
 from recipes.parts.augment import Augmentation
 from recipes.parts.batches import evaluation_batches, training_batches
 from recipes.parts.callbacks import AtEpochEnd, BestEpoch, StopAtBatch
-from recipes.parts.checkpoint import Checkpoint, assign, generator_states, numbered, values
+from recipes.parts.checkpoint import Checkpoint, assign, numbered, values
 from recipes.parts.classifier import Classifier
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.failure import Failed
@@ -30,6 +29,7 @@ from recipes.parts.memory import PeakMemory
 from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
 from recipes.parts.prepared_stage import PreparedStage, Training
+from recipes.parts.run_state import RunState
 from recipes.parts.stage_cost import Caching
 from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stage_plan import StagePlan
@@ -99,7 +99,6 @@ class StagedRun:
         resume: Checkpoint | None = None,
     ) -> None:
         self.classifier = classifier
-        self.stages = list(stages)
         self.data = data
         self.find_rates = find_rates
         self.training = Training(
@@ -120,27 +119,13 @@ class StagedRun:
                 classifier.model, data, frozen_layers, batch_size=batch_size, augmentation=augmentation, seed=seed
             )
         self.whole = Inference(classifier.model)
-        self.checkpoint = checkpoint
         self.memory = PeakMemory()
         self.stop = StopAtBatch()
         self.prepared: dict[int, PreparedStage] = {}
-        self.decided: dict[int, Caching] = {}
-        """How stages read their images; once decided, a run stays with it."""
-        self.block_factors: dict[int, dict[str, float]] = {}
-        """Factors of learning rates that were measured, by stage and block."""
-        self.first = 0
-        self.results: list[StageResult] = []
-        self.moved: set[int] = set()
-        """The weights of the model, by their numbers, that stages so far may have changed."""
-        self.averaged = 0
-        """Batches that the average of the weights has seen."""
-        self.head: dict[str, np.ndarray] = {}
-        """By their paths, the weights that the first stage trained, as it left them."""
-        self.loaded: dict[str, np.ndarray] = {}
-        """By their paths, the other weights that have moved, as they were before."""
+        self.state = RunState(classifier.model, stages, data.fingerprint, checkpoint)
         self.resumed = resume
         if resume is not None:
-            self._restore(resume)
+            self.state.restore(resume, rates_were_found=find_rates)
 
     # Before the run
 
@@ -156,7 +141,7 @@ class StagedRun:
             TrainingFailed: If memory runs out already here.
         """
         plans = []
-        coming = range(self.first, len(self.stages))
+        coming = range(len(self.state.results), len(self.state.stages))
         with self.stop.listening():
             for index in coming:
                 self.stop.raise_if_asked()
@@ -184,7 +169,7 @@ class StagedRun:
 
     def _prepare(self, index: int) -> PreparedStage:
         if index not in self.prepared:
-            stage = self.stages[index]
+            stage = self.state.stages[index]
             self.prepared[index] = PreparedStage(
                 self.classifier,
                 # What it will train is chosen when it begins; more than all it cannot be.
@@ -195,21 +180,18 @@ class StagedRun:
                 activations=self.activations,
                 whole=self.whole,
                 before=[self.prepared[number] for number in sorted(self.prepared) if number < index],
-                caching=self.decided.get(index),
-                block_factors=self.block_factors.get(index),
+                caching=self.state.decided.get(index),
+                block_factors=self.state.block_factors.get(index),
             )
-            self.decided[index] = self.prepared[index].caching
+            self.state.decided[index] = self.prepared[index].caching
         return self.prepared[index]
-
-    def _needs(self, index: int) -> list[Request]:
-        return self.prepared[index].requests if index in self.prepared else []
 
     def _requests(self, index: int) -> list[Request]:
         """What to compute before a stage: what it reads, and what later ones read if nothing changes it until then."""
         stage = self.prepared[index]
         wanted = {request.images for request in stage.requests}
         requests = {request.name: request for request in stage.requests}
-        for number in range(index + 1, len(self.stages)):
+        for number in range(index + 1, len(self.state.stages)):
             later = self.prepared[number]
             if stage in later.unchanged_since([self.prepared[between] for between in range(index, number)]):
                 requests |= {request.name: request for request in later.requests if request.images in wanted}
@@ -228,99 +210,96 @@ class StagedRun:
             AssertionError: If a frozen weight changed.
         """
         with self.stop.listening():
-            for index in range(self.first, len(self.stages)):
+            for index in range(len(self.state.results), len(self.state.stages)):
                 self.stop.raise_if_asked()
                 # All that are to come, since what they read may be computed on the way.
-                for number in range(index, len(self.stages)):
+                for number in range(index, len(self.state.stages)):
                     self._prepare(number)
                 self._run_stage(index)
-        return self.results
+        return self.state.results
 
     def _run_stage(self, index: int) -> None:
-        state = self.resumed if self.resumed is not None and self.resumed.stage == index else None
-        began = time.perf_counter() - (state.seconds if state else 0.0)
-        if self.stages[index].unfreeze == "auto":
+        # What is kept of it, if an epoch was done before the run was interrupted.
+        kept = self.resumed if self.resumed and self.resumed.epoch and self.resumed.stage == index else None
+        began = time.perf_counter() - (kept.seconds if kept else 0.0)
+        if self.state.stages[index].unfreeze == "auto":
             self._choose_blocks(index)
         self.memory = PeakMemory()
         self.memory.sample()
         prepared = self._prepare(index)
         for listener in self.listeners:
             listener.on_stage_begin(prepared.start)
-        if index:
-            for weight in prepared.moving:
-                self.loaded.setdefault(weight.path, weight.numpy().copy())
+        self.state.begin(index, prepared.moving)
         result = StageResult(
             name=prepared.stage.name,
             unfreeze=prepared.stage.unfreeze,
             blocks=prepared.start.blocks,
             trainable_parameters=prepared.start.trainable_parameters,
             parameters=prepared.start.parameters,
-            validation_loss=self.results[-1].validation_loss if self.results else None,
+            validation_loss=self.state.results[-1].validation_loss if self.state.results else None,
         )
-        if state is not None and state.epoch:
-            result = state.results[index]
+        if kept is not None:
+            result = kept.results[index]
         moving = set(map(id, prepared.moving))
         frozen_weights = [weight for weight in self.classifier.model.weights if id(weight) not in moving]
         frozen_before = digests(frozen_weights)
-        self.moved |= {index for index, weight in enumerate(self.classifier.model.weights) if id(weight) in moving}
         if prepared.trains:
             train, validation = self._read(prepared, result)
             prepared = self._prepare(index)  # another one, if there was no room
             stage = prepared.stage
             with unfrozen(self.classifier, stage.unfreeze, batch_norm=stage.batch_norm):
-                if self.find_rates and not (state and state.epoch):
+                if self.find_rates and kept is None:
                     self._find_rate(prepared, train)
-                self._fit(prepared, train, validation, result, state if state and state.epoch else None, began)
+                self._fit(prepared, train, validation, result, kept, began)
         if digests(frozen_weights) != frozen_before:
             raise AssertionError(f"A frozen weight changed in stage {prepared.stage.name!r}")
         result.seconds = time.perf_counter() - began
+        result.peak_bytes = max(result.peak_bytes, self.memory.bytes)
         for listener in self.listeners:
             listener.on_stage_end(result)
-        self.results.append(result)
-        result.peak_bytes = max(result.peak_bytes, self.memory.bytes)
         if self.activations is not None:
-            coming = {request.name for number in range(index + 1, len(self.stages)) for request in self._needs(number)}
+            later = [stage for number, stage in self.prepared.items() if number > index]
+            coming = {request.name for stage in later for request in stage.requests}
             self.activations.forget([request for request in prepared.requests if request.name not in coming])
-        if not index:
-            self.head = {weight.path: weight.numpy().copy() for weight in prepared.moving}
-        self._save(stage=index + 1, results=self.results)
+        self.state.end(result, prepared.moving)
         del self.prepared[index]  # with the state of its optimizer
 
     def _choose_blocks(self, index: int) -> None:
         """Measure what an `auto` stage will train, and how fast."""
-        stage = self.stages[index]
+        stage = self.state.stages[index]
         sample = training_batches(
             self.data.train,
             batch_size=self.training.batch_size,
             # A trained head makes few mistakes on images as they are, and these few would decide.
-            augmentation=self.training.augmentation,
+            augmentation=self.training.augmentation if stage.augment else Augmentation(),
             seed=self.training.seed,
-            first_epoch=self._epochs_before(index),
+            first_epoch=self.state.epochs_before(index),
         )
         importance = measure_importance(self.classifier, self._until_stopped(sample), batch_norm=stage.batch_norm)
         choice = choose_blocks(importance)
-        self._settle(index, choice.unfreeze, choice.factors)
+        self.state.stages[index] = replace(stage, unfreeze=choice.unfreeze)
+        self.state.block_factors[index] = choice.factors
+        self._forget(index)
         for listener in self.listeners:
             listener.on_blocks_chosen(stage, importance, choice)
 
-    def _settle(self, index: int, unfreeze: str, factors: dict[str, float]) -> None:
-        self.stages[index] = replace(self.stages[index], unfreeze=unfreeze)
-        self.block_factors[index] = factors
+    def _forget(self, index: int) -> None:
+        """Prepare a stage anew when it is asked for again."""
         self.prepared.pop(index, None)
-        self.decided.pop(index, None)
+        self.state.decided.pop(index, None)
 
     def _find_rate(self, prepared: PreparedStage, train: Split) -> None:
         """Look for the stage's learning rate, and compile it with that."""
         index = prepared.start.index
-        batches = self._until_stopped(prepared.batches(train, first_epoch=self._epochs_before(index)))
+        batches = self._until_stopped(prepared.batches(train, first_epoch=self.state.epochs_before(index)))
         curve = find_learning_rate(prepared.model, batches, prepared.optimizer)
-        self.stages[index] = replace(self.stages[index], learning_rate=curve.suggestion)
-        prepared.compile(self.stages[index])
+        stage = prepared.stage
+        if curve.found:
+            stage = replace(stage, learning_rate=curve.suggestion)
+            self.state.stages[index] = stage
+            prepared.compile(stage)
         for listener in self.listeners:
-            listener.on_learning_rate_found(self.stages[index], curve)
-
-    def _epochs_before(self, index: int) -> int:
-        return sum(stage.epochs for stage in self.stages[:index])
+            listener.on_learning_rate_found(stage, curve)
 
     def _read(self, prepared: PreparedStage, result: StageResult) -> tuple[Split, Split]:
         """The splits, with what frozen layers say of them in place of images where they run once."""
@@ -334,8 +313,8 @@ class StagedRun:
                 result.fill_seconds += time.perf_counter() - began
                 return train, validation
             except InputError as error:  # there is no room any more
-                self.decided[index] = Caching(False, reason=str(error))
-                del self.prepared[index]
+                self._forget(index)
+                self.state.decided[index] = Caching(False, reason=str(error))
                 prepared = self._prepare(index)
         for listener in self.listeners:
             listener.on_frozen_layers(prepared.note)
@@ -368,14 +347,14 @@ class StagedRun:
         train: Split,
         validation: Split,
         result: StageResult,
-        state: Checkpoint | None,
+        kept: Checkpoint | None,
         began: float,
     ) -> None:
         stage, index = prepared.stage, prepared.start.index
         average = None
         if self.training.average:
             average = WeightAverage(
-                prepared.moving, self.training.average, accumulate=self.training.accumulate, batches=self.averaged
+                prepared.moving, self.training.average, accumulate=self.training.accumulate, batches=self.state.averaged
             )
         batches = evaluation_batches(validation, batch_size=self.training.batch_size)
         best = BestEpoch(
@@ -385,11 +364,11 @@ class StagedRun:
             lambda: self._measure(prepared.infer(self._until_stopped(batches))),
             average=average,
         )
-        if state is not None:
-            assign(prepared.model.optimizer.variables, state.take("optimizer"))
-            best.kept = list(state.take("kept").values())
+        if kept is not None:
+            assign(prepared.model.optimizer.variables, kept.take("optimizer"))
+            best.kept = list(kept.take("kept").values())
             if average is not None:
-                average.set_values(list(state.take("average").values()))
+                average.set_values(list(kept.take("average").values()))
 
         def save(ended: bool) -> None:
             arrays = {
@@ -397,18 +376,20 @@ class StagedRun:
                 "kept": numbered(best.kept),
                 "average": numbered(average.values() if average else []),
             }
-            self.averaged = average.batches if average else 0
+            self.state.averaged = average.batches if average else 0
             seconds = time.perf_counter() - began
-            results = [*self.results, result]
-            self._save(stage=index, results=results, epoch=result.epochs, ended=ended, seconds=seconds, arrays=arrays)
+            results = [*self.state.results, result]
+            self.state.save(
+                stage=index, results=results, epoch=result.epochs, ended=ended, seconds=seconds, arrays=arrays
+            )
 
-        if state is not None and state.ended:
+        if kept is not None and kept.ended:
             best.on_train_end()
             return
         try:
             fit(
                 prepared.model,
-                prepared.batches(train, first_epoch=self._epochs_before(index) + result.epochs),
+                prepared.batches(train, first_epoch=self.state.epochs_before(index) + result.epochs),
                 epochs=stage.epochs,
                 initial_epoch=result.epochs,
                 steps_per_epoch=prepared.steps,
@@ -416,14 +397,14 @@ class StagedRun:
                     self.stop,
                     *([average] if average else []),
                     best,
-                    *([AtEpochEnd(save)] if self.checkpoint else []),
+                    *([AtEpochEnd(save)] if self.state.path else []),
                     self.memory,
                     *self.callbacks,
                 ],
             )
         except tf.errors.ResourceExhaustedError:
             raise self._out_of_memory(stage) from None
-        self.averaged = average.batches if average else 0
+        self.state.averaged = average.batches if average else 0
 
     def _measure(self, logits: np.ndarray) -> dict[str, Any]:
         """How good the answers to the validation images are."""
@@ -446,16 +427,16 @@ class StagedRun:
         Returns:
             What was found, and kept if it is better on validation; None if there is nothing between.
         """
-        tuned = [result for result in self.results[1:] if result.best_epoch]
-        if not tuned or self.stages[0].unfreeze != "head":
+        tuned = [result for result in self.state.results[1:] if result.best_epoch]
+        if not tuned or self.state.stages[0].unfreeze != "head":
             return None
-        before = {**self.loaded, **self.head}
+        before = {**self.state.loaded, **self.state.head}
         batches = evaluation_batches(self.data.validation, batch_size=self.training.batch_size)
 
         def validate() -> dict[str, Any]:
             return self._measure(self.whole(self._until_stopped(batches)))
 
-        counted = [stage for stage in self.stages[1:] if stage.batch_norm == "trained"]
+        counted = [stage for stage in self.state.stages[1:] if stage.batch_norm == "trained"]
         with self.stop.listening():
             if not counted:
                 return interpolate(self.classifier.model, before, validate, alphas=SHARES)
@@ -465,81 +446,3 @@ class StagedRun:
                     evaluation_batches(self.data.train, batch_size=self.training.batch_size),
                 )
                 return interpolate(self.classifier.model, before, validate, alphas=SHARES, reestimate=reestimate)
-
-    # Its state
-
-    def _save(
-        self,
-        *,
-        stage: int,
-        results: Sequence[StageResult],
-        epoch: int = 0,
-        ended: bool = False,
-        seconds: float = 0.0,
-        arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-    ) -> None:
-        if self.checkpoint is None:
-            return
-        weights = self.classifier.model.weights
-        moved = {name: value for index, (name, value) in enumerate(values(weights).items()) if index in self.moved}
-        state = Checkpoint(
-            stage=stage,
-            epoch=epoch,
-            ended=ended,
-            seconds=seconds,
-            results=list(results),
-            caching={str(index): asdict(caching) for index, caching in self.decided.items()},
-            frozen=self._digest_of_the_others(),
-            fingerprint=self.data.fingerprint,
-            averaged=self.averaged,
-            stages=[asdict(stage) for stage in self.stages],
-            block_factors={str(index): factors for index, factors in self.block_factors.items()},
-        )
-        generators = values(generator_states(self.classifier.model))
-        for what, named in {
-            "weights": moved,
-            "generators": generators,
-            "head": self.head,
-            **(arrays or {}),
-        }.items():
-            state.put(what, named)
-        state.save(self.checkpoint)
-
-    def _restore(self, state: Checkpoint) -> None:
-        """Go back to where a run stood."""
-        state.require_data(self.data.fingerprint)
-        weights = self.classifier.model.weights
-        named = dict(zip(values(weights), weights, strict=True))
-        stored = state.take("weights")
-        odd = sorted(
-            name for name, value in stored.items() if name not in named or tuple(named[name].shape) != value.shape
-        )
-        begun = state.stage + bool(state.epoch)
-        if odd or len(state.results) != begun or begun > len(self.stages):
-            raise InputError(f"The checkpoint is of another model or of other stages: {', '.join(odd[:3])}")
-        self.head = state.take("head")
-        self.loaded = {named[name].path: named[name].numpy().copy() for name in stored}
-        for name, value in stored.items():
-            named[name].assign(value)
-        self.moved = {index for index, name in enumerate(named) if name in stored}
-        if state.frozen != self._digest_of_the_others():
-            raise InputError(
-                "The pretrained weights are no longer those with which the run began: put them back, or start another "
-                "run"
-            )
-        assign(generator_states(self.classifier.model), state.take("generators"))
-        self.results = state.results[: state.stage]
-        self.decided = {int(index): Caching(**caching) for index, caching in state.caching.items()}
-        self.averaged = state.averaged
-        self.block_factors = {int(index): factors for index, factors in state.block_factors.items()}
-        # Those that are to come may have been changed by hand; what was measured stays.
-        for index, stage in enumerate(state.stages[:begun]):
-            chosen = stage["unfreeze"] if self.stages[index].unfreeze == "auto" else self.stages[index].unfreeze
-            rate = stage["learning_rate"] if self.find_rates else self.stages[index].learning_rate
-            self.stages[index] = replace(self.stages[index], unfreeze=chosen, learning_rate=rate)
-        self.first = state.stage
-
-    def _digest_of_the_others(self) -> str:
-        """Of the weights that no stage so far may have changed."""
-        others = [weight for index, weight in enumerate(self.classifier.model.weights) if index not in self.moved]
-        return hashlib.sha256("".join(digests(others)).encode()).hexdigest()

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -25,18 +23,13 @@ from recipes.parts.backbones import find
 from recipes.parts.check_images import LEAST, awkward_images, encode, gather_check_images, photo
 from recipes.parts.checked_export import write_answers
 from recipes.parts.classifier import preprocess
-from recipes.parts.dataset import materialise
 from recipes.parts.export_check import check, disorder, foreign_ops, measure
 from recipes.parts.finished_run import FinishedRun, load_run
-from recipes.parts.folder import Folder
 from recipes.parts.images import RESIZES, resize_pixels
-from recipes.parts.metrics import measure as measure_classifier
 from recipes.parts.model_card import initial_weights
 from recipes.parts.model_card_text import escaped
 from recipes.parts.names import printable
-from recipes.parts.recorded import read_split, write_split
-from recipes.parts.run_folder import versions as package_versions
-from recipes.parts.scan import scan
+from recipes.parts.recorded import read_split
 from recipes.parts.serving_model import ServingModel, embedding, served_name
 from recipes.parts.version_folder import check_name, find_version, put_in_place, versions
 from recipes.parts.warmup import FILE_NAME
@@ -78,31 +71,11 @@ def finished_run(model, folder=Path(), resize="crop"):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, write_run):
     """A run with soft pooling on classes with difficult names, and its images."""
     root = tmp_path_factory.mktemp("made")
-    for number, name in enumerate(CLASSES):
-        (root / "images" / name).mkdir(parents=True)
-        for index in range(8):
-            photo(20 + index, 30, 100 * number + index).save(root / "images" / name / f"{index}.png")
-    data = materialise(scan(Folder(str(root / "images")), seed=0), size=SIZE, resize="crop")
-    folder = root / "run"
-    folder.mkdir()
-    write_split(folder / "split.jsonl", data)
     keras.utils.set_random_seed(0)
-    model = network(num_classes=len(CLASSES), pool="soft")
-    model.save(folder / "model.keras")
-    logits = np.eye(len(CLASSES))[data.test.labels]
-    measured = measure_classifier(logits, data.test.labels, data.classes)
-    contents = {
-        "config.json": {"data": f"folder:{root / 'images'}", "image_size": SIZE, "resize": "crop", "model": "mine"},
-        "classes.json": data.classes,
-        "calibration.json": {"temperature": 0.5},
-        "versions.json": package_versions(),
-        "metrics.json": {"validation": measured, "test": measured, "stages": [], "notices": ["# <b>none</b>"]},
-    }
-    for name, content in contents.items():
-        (folder / name).write_text(json.dumps(content))
+    data = write_run(root, network(num_classes=len(CLASSES), pool="soft"), CLASSES, images=8, notices=["# <b>none</b>"])
     (root / "fingerprint").write_text(data.fingerprint)
     return root
 
@@ -212,32 +185,6 @@ def test_the_next_version_leaves_the_others_alone(made, exported, unchecked, cap
         assert sorted(os.listdir(exported.parent)) == ["1", "2"]
     finally:
         shutil.rmtree(exported.parent / "2", ignore_errors=True)
-
-
-def test_warm_up_requests_are_what_the_server_reads(exported):
-    messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", exc_type=ImportError)
-    loaded = tf.saved_model.load(str(exported))
-    asked = []
-    for record in tf.data.TFRecordDataset(str(exported / "assets.extra" / FILE_NAME)):
-        request = messages.PredictionLog.FromString(record.numpy()).predict_log.request
-        assert request.model_spec.name == "flowers"
-        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
-        assert loaded.signatures[request.model_spec.signature_name](**inputs)
-        asked.append(request.model_spec.signature_name)
-    assert asked == ["serving_default", "pixels", "features"]
-
-
-@pytest.mark.slow
-def test_tensorflows_own_command_reads_it(exported, tmp_path):
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
-    folder = ["--dir", str(exported), "--tag_set", "serve", "--signature_def", "pixels"]
-    shown = subprocess.run([*command, "show", *folder], capture_output=True, text=True, check=True).stdout
-    assert "inputs['pixels'] tensor_info:" in shown
-    assert "outputs['scores'] tensor_info:" in shown
-    np.save(tmp_path / "pixels.npy", np.asarray(photo(5, 7, 0))[np.newaxis])
-    asked = ["--inputs", f"pixels={tmp_path / 'pixels.npy'}", "--outdir", str(tmp_path)]
-    subprocess.run([*command, "run", *folder, *asked], capture_output=True, text=True, check=True)
-    assert np.load(tmp_path / "scores.npy").sum() == pytest.approx(1, abs=1e-5)
 
 
 # What must not exist

@@ -23,11 +23,9 @@ from recipes.parts.extras import EXTRAS, require
 from recipes.parts.finished_run import FinishedRun, load_run
 from recipes.parts.folder import Folder
 from recipes.parts.litert import PRECISIONS, write_litert
-from recipes.parts.metrics import measure
 from recipes.parts.onnx_file import write_onnx
 from recipes.parts.other_formats import LIMITS, OtherFormat, format_rows, wanted_formats, warnings_on
-from recipes.parts.recorded import read_split, write_split
-from recipes.parts.run_folder import versions as package_versions
+from recipes.parts.recorded import read_split
 from recipes.parts.scan import scan
 from recipes.parts.serving_model import ServingModel
 from recipes.parts.version_folder import put_in_place
@@ -64,31 +62,13 @@ def photos(number, size):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, write_run):
     """A run on a few made-up images."""
     root = tmp_path_factory.mktemp("made")
-    for number, name in enumerate(CLASSES):
-        (root / "images" / name).mkdir(parents=True)
-        for index in range(10):
-            photo(20 + index, 30, 100 * number + index).save(root / "images" / name / f"{index}.png")
-    data = materialise(scan(Folder(str(root / "images")), seed=0), size=SIZE, resize="crop")
-    folder = root / "run"
-    folder.mkdir()
-    write_split(folder / "split.jsonl", data)
     keras.utils.set_random_seed(0)
     model = zoo.build_model("test_vgg", input_shape=(SIZE, SIZE, 3), num_classes=len(CLASSES))
     train_norms(model)
-    model.save(folder / "model.keras")
-    measured = measure(np.eye(len(CLASSES))[data.test.labels], data.test.labels, data.classes)
-    contents = {
-        "config.json": {"data": f"folder:{root / 'images'}", "image_size": SIZE, "resize": "crop", "model": "mine"},
-        "classes.json": data.classes,
-        "calibration.json": {"temperature": 0.5},
-        "versions.json": package_versions(),
-        "metrics.json": {"validation": measured, "test": measured, "stages": [], "notices": []},
-    }
-    for name, content in contents.items():
-        (folder / name).write_text(json.dumps(content))
+    write_run(root, model, CLASSES, images=10)
     return root
 
 

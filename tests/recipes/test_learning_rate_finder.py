@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.parts.learning_rate_finder import draw_learning_rates, find_learning_rate
+from recipes.parts.learning_rate_finder import LearningRateCurve, draw_learning_rates, find_learning_rate
 from recipes.parts.optimizers import make_optimizer
 from recipes.parts.stages import TrainingFailed
 from zoo.errors import InputError
@@ -142,3 +142,14 @@ def test_a_model_that_is_broken_already():
 def test_a_search_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(InputError, match="2 steps or more"):
         find_learning_rate(linear_model(), [], gradient_descent, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("steps", "diverged", "found"),
+    [(50, True, True), (50, False, False), (3, True, False)],
+)
+def test_a_loss_that_never_breaks_away_or_does_so_at_once_suggests_nothing(steps, diverged, found):
+    rates = tuple(np.geomspace(1e-6, 1, steps).tolist())
+    curve = LearningRateCurve(rates=rates, losses=rates, smoothed=rates, suggestion=0.1, diverged=diverged)
+    assert curve.found is found
+    assert curve.to_json()["found"] is found

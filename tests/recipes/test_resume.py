@@ -151,7 +151,7 @@ def stopped_once(tmp_path_factory):
     run, _ = staged_run(folder)
 
     def interrupt(event):
-        if run.results and event == "epoch 0":
+        if run.state.results and event == "epoch 0":
             raise KeyboardInterrupt
 
     run.callbacks[0].note = interrupt
