@@ -30,8 +30,9 @@ from recipes.parts.dataset import DataSet, Split
 from recipes.parts.fitting import fit
 from recipes.parts.freezing import unfrozen
 from recipes.parts.inference import Inference
-from recipes.parts.memory import PeakMemory, held_bytes
+from recipes.parts.memory import held_bytes
 from recipes.parts.mixing import Mixing
+from recipes.parts.peak_memory import PeakMemory
 from recipes.parts.prepared_stage import PreparedStage, Training
 from recipes.parts.stage_cost import Caching
 from recipes.parts.stages import Stage

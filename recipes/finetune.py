@@ -61,6 +61,11 @@ class Config:
     """A model of `zoo` or a constructor of `keras.applications`, by name."""
     weights: str = "imagenet"
     """`imagenet`, or a file of weights for the backbone."""
+    cut: str | None = None
+    """Keep the backbone up to this block only, such as `block_13`, and put the head behind it."""
+    head_pool: str | None = None
+    """How the last feature map becomes one vector, by name: `avg`, `max`, `gem`, `avg_max` ...; by default as the
+    backbone does it."""
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """A Python file that registers models of your own. May be given several times."""
     strategy: str = "lp_ft"
@@ -291,6 +296,8 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             num_classes=len(found.classes),
             weights=config.weights,
             dropout=config.dropout,
+            cut=config.cut,
+            head_pool=config.head_pool,
             progress=progress,
         )
     model, num_blocks = classifier.model, len(classifier.blocks) - 1

@@ -30,6 +30,7 @@ from recipes.parts.command_line import guarded, parse
 from recipes.parts.config_file import config_to_json
 from recipes.parts.defaults import choose_training_defaults
 from recipes.parts.display import Display
+from recipes.parts.from_scratch import training_stage
 from recipes.parts.names import printable
 from recipes.parts.networks import find_spec
 from recipes.parts.run_folder import HISTORY, complete_or_absent, new_run_folder, require_space, write_json
@@ -50,6 +51,8 @@ class Config:
     missing is drawn from train."""
     model: str = "vgg_tiny"
     """A model of `zoo list`, or the JSON file of a spec."""
+    spec: tyro.conf.Suppress[ModelSpec | None] = None
+    """A spec in a configuration file, in place of `model`, as `zoo search` writes it."""
     depth: tuple[int, ...] = ()
     """Blocks per stage: one number for all stages, or one for each."""
     width: float | None = None
@@ -121,7 +124,11 @@ PRESETS = {
     ),
 }
 # What is chosen by the rule that goes with them, unless it is given as well.
-FOLLOWS = {"learning_rate": ["optimizer", "batch_size", "accumulate"], "weight_decay": ["optimizer"]}
+FOLLOWS = {
+    "learning_rate": ["optimizer", "batch_size", "accumulate"],
+    "weight_decay": ["optimizer"],
+    "spec": ["model"],
+}
 
 
 def run(config: Config) -> Path:
@@ -166,23 +173,19 @@ def check_config(config: Config) -> None:
 
 def choose_spec(config: Config) -> ModelSpec:
     """The model that is asked for."""
+    spec = config.spec or find_spec(config.model)
     depth = config.depth[0] if len(config.depth) == 1 else config.depth or None
-    return vary(find_spec(config.model), depth=depth, width=config.width, pool=config.pool, head_pool=config.head_pool)
+    return vary(spec, depth=depth, width=config.width, pool=config.pool, head_pool=config.head_pool)
 
 
 def choose_stage(config: Config, *, epochs: int, batch_size: int) -> Stage:
     """How it is trained: all of it at once, to the end of its schedule."""
-    images = batch_size * config.accumulate
-    rate, decay = {"sgd": (0.1 * images / 64, 5e-3), "adamw": (2e-3, 0.05)}[config.optimizer]
-    return Stage(
-        name="training",
-        unfreeze="all",
+    return training_stage(
         epochs=epochs,
-        patience=epochs,
-        batch_norm="trained",
+        images=batch_size * config.accumulate,
         optimizer=config.optimizer,
-        learning_rate=rate if config.learning_rate is None else config.learning_rate,
-        weight_decay=decay if config.weight_decay is None else config.weight_decay,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
         warmup=config.warmup,
     )
 
@@ -190,7 +193,8 @@ def choose_stage(config: Config, *, epochs: int, batch_size: int) -> Stage:
 def _run(config: Config, folder: Path, display: Display) -> None:
     began = time.perf_counter()
     source = printable(config.data)
-    display.say(f"training {printable(config.model)} on {source}, from random weights")
+    name = printable(config.spec.name if config.spec else config.model)
+    display.say(f"training {name} on {source}, from random weights")
     gpu = runtime.start(seed=config.seed, deterministic=config.deterministic)
     # These import TensorFlow, which has to be started first.
     from recipes.parts.augment import PRESETS as AUGMENTATIONS

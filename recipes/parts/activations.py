@@ -1,5 +1,6 @@
 """What frozen layers say of the images of a run: computed once, kept in a store, read by stages in place of images."""
 
+import copy
 import hashlib
 import math
 import time
@@ -17,7 +18,7 @@ from recipes.parts.activation_store import ActivationStore
 from recipes.parts.augment import Augmentation
 from recipes.parts.batches import evaluation_batches, view_batches
 from recipes.parts.dataset import DataSet, Split
-from recipes.parts.frozen_prefix import Cut
+from recipes.parts.frozen_prefix import Cut, told_apart
 from recipes.parts.inference import Inference
 from recipes.parts.run_folder import versions
 from zoo.errors import InputError
@@ -42,6 +43,9 @@ class FrozenLayers:
     fold: bool = True
     """Fold batch norm where frozen layers run once. That is faster, and rounds otherwise: weights at the end are then
     the same to 1e-5 as if frozen layers ran in every epoch, and without it bit for bit, with full batches."""
+    shared: bool = False
+    """Whether other runs read the same, so that what it takes to compute it does not count in deciding whether it
+    pays."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,14 @@ class Activations:
         self.seed = seed
         self.computer = {"versions": versions(), "device": _device()}
         """What else decides the last bits."""
-        self._passes: dict[tuple[tuple[str, str], ...], Inference] = {}
+        self._passes: dict[tuple[str, ...], Inference] = {}
+        self._digests: dict[Cut, str] = {}
+
+    def of_versions(self, augmentation: Augmentation) -> "Activations":
+        """The same with other versions of the images, and the same traced networks."""
+        other = copy.copy(self)
+        other.augmentation = augmentation
+        return other
 
     def requests(self, cut: Cut, views: int) -> list[Request]:
         """What a stage needs that trains behind a cut.
@@ -139,13 +150,11 @@ class Activations:
 
     def keys(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """The names of answers in the store; everything that decides their bits is in them."""
-        cuts = {request.cut.layer: request.cut for request in requests}
-        computed = {layer: cut.digest() for layer, cut in cuts.items()}
         orders = {name: _order(split) for name, split in self.splits.items()}
         augmentation = asdict(self.augmentation)
         return [
             {
-                "computes": computed[request.cut.layer],
+                "computes": self.digest(request.cut),
                 "cut": request.cut.layer,
                 "folded": self.settings.fold,
                 "data": self.fingerprint,
@@ -169,15 +178,14 @@ class Activations:
 
     def seconds_per_image(self, requests: Sequence[Request]) -> float:
         """Time the pass that computes some answers on a batch; it is traced here, and not again by `fill`."""
-        cuts = {request.cut.layer: request.cut for request in requests}
-        infer = self._pass(list(cuts.values()))
+        infer = self._pass(list(dict.fromkeys(request.cut for request in requests)))
         shown = self._batches(self.splits[requests[0].split], requests[0].view, first=0)
         times, images = [time.perf_counter()], []
-        for outputs in infer.batches(shown.take(4)):
+        for outputs in infer.batches(shown.take(8)):
             times.append(time.perf_counter())
             images.append(len(keras.tree.flatten(outputs)[0]))
-        # The first is not counted, as the network is traced for it, unless there is no other.
-        begin = min(1, len(images) - 1)
+        # Not the first, for which the network is traced, nor those that were made ready meanwhile, if there are others.
+        begin = min(4, len(images) - 1)
         return (times[-1] - times[begin]) / sum(images[begin:])
 
     def fill(self, requests: Sequence[Request], progress: Callable[[int, int], None]) -> int:
@@ -199,12 +207,14 @@ class Activations:
             # In the same order everywhere, so that of two processes that fill the same none waits for ever.
             together.setdefault(request.images, []).append(request)
         total = self.missing_rows(requests)
+        if not total:
+            return 0
         shown = 0
         for (name, view), wanted in together.items():
             split = self.splits[name]
             with ExitStack() as stack:
                 entries = {
-                    request.cut.layer: stack.enter_context(
+                    request.cut: stack.enter_context(
                         self.settings.store.fill(
                             keys[request],
                             shape=(len(split), *_shape(request.cut)),
@@ -219,17 +229,18 @@ class Activations:
                     )
                     for request in wanted
                 }
-                entries = {layer: entry for layer, entry in entries.items() if entry.done < len(split)}
+                entries = {cut: entry for cut, entry in entries.items() if entry.done < len(split)}
                 if not entries:
                     continue
                 done = min(entry.done for entry in entries.values())
-                infer = self._pass([request.cut for request in wanted if request.cut.layer in entries])
-                for outputs in infer.batches(self._batches(split, view, first=done)):
+                cuts = _computed_with(list(entries), requests)
+                asked = [entries.get(cut) for cut in cuts]
+                for outputs in self._pass(cuts).tensors(self._batches(split, view, first=done)):
                     answers = keras.tree.flatten(outputs)  # Keras has no list of one output
                     begin, done = done, done + len(answers[0])
-                    for entry, rows in zip(entries.values(), answers, strict=True):
-                        if entry.done == begin:
-                            entry.append(self._rounded(rows))
+                    for entry, rows in zip(asked, answers, strict=True):
+                        if entry is not None and entry.done == begin:
+                            entry.append(self._rounded(rows.numpy()))
                     shown += done - begin
                     progress(shown, total)
         return shown
@@ -263,6 +274,16 @@ class Activations:
         for key in self.keys(requests):
             self.settings.store.forget(key)
 
+    def weights_have_changed(self) -> None:
+        """Look at weights anew, since some before the cuts may be others now."""
+        self._digests.clear()
+
+    def digest(self, cut: Cut) -> str:
+        """What a cut's prefix computes, see `Cut.digest`; found once as long as weights stay."""
+        if cut not in self._digests:
+            self._digests[cut] = cut.digest()
+        return self._digests[cut]
+
     def _rounded(self, rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             rounded = rows.astype(self.settings.dtype, copy=False)
@@ -273,10 +294,11 @@ class Activations:
     def _pass(self, cuts: Sequence[Cut]) -> Inference:
         """All cuts by one traced network."""
         # With the weights as they are now: folding copies them.
-        computed = tuple((cut.layer, cut.digest()) for cut in cuts)
+        computed = tuple(map(self.digest, cuts))
         if computed not in self._passes:
-            model = keras.Model(self.model.input, [cut.prefix.output for cut in cuts])
-            self._passes[computed] = Inference(fold_batch_norm(model) if self.settings.fold else model)
+            with told_apart([cut.prefix for cut in cuts]):
+                model = keras.Model(self.model.input, [cut.prefix.output for cut in cuts])
+                self._passes[computed] = Inference(fold_batch_norm(model) if self.settings.fold else model)
         return self._passes[computed]
 
     def _batches(self, split: Split, view: int | None, first: int) -> tf.data.Dataset:
@@ -300,6 +322,13 @@ def _device() -> str:
 def _shape(cut: Cut) -> tuple[int, ...]:
     shape: tuple[int, ...] = cut.prefix.output.shape[1:]
     return shape
+
+
+def _computed_with(cuts: Sequence[Cut], requests: Sequence[Request]) -> list[Cut]:
+    """What a pass to some cuts may give besides, so that it need not be traced once more for other images."""
+    every = dict.fromkeys(request.cut for request in requests)
+    depth = max(len(cut.prefix.layers) for cut in cuts)
+    return [cut for cut in every if len(cut.prefix.layers) <= depth]
 
 
 def _order(split: Split) -> str:

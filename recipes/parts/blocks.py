@@ -13,7 +13,7 @@ from zoo.registry import unknown_name
 
 HEAD = "head"
 STEM = "stem"
-_HEAD_LAYERS = (r"head_(?:pool|dropout|logits)", HEAD)
+_HEAD_LAYERS = (r"head_(?:pool(?:_.*)?|dropout|logits)", HEAD)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class BestEpoch(keras.callbacks.Callback):
         best = self.result.validation_loss
         if best is None or logs["val_loss"] < best:
             self.result.validation_loss = logs["val_loss"]
+            self.result.validation_accuracy = logs["val_accuracy"]
+            self.result.validation_macro_f1 = measured["macro_f1"]
             self.result.best_epoch = epoch + 1
             self._keep()
         elif epoch + 1 - (self.result.best_epoch or 0) >= self.stage.patience:
@@ -151,12 +153,14 @@ class AtEpochEnd(keras.callbacks.Callback):
 
     Args:
         save: Is told whether the stage takes no more epochs.
+        epochs: The most that it takes, of which this `fit` may run only some.
     """
 
-    def __init__(self, save: Callable[[bool], None]) -> None:
+    def __init__(self, save: Callable[[bool], None], *, epochs: int) -> None:
         super().__init__()
         self.save = save
+        self.epochs = epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save."""
-        self.save(self.model.stop_training or epoch + 1 == self.params["epochs"])
+        self.save(self.model.stop_training or epoch + 1 == self.epochs)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.errors import InputError
+from zoo.spec import ModelSpec
+from zoo.spec_json import from_json, to_json
 
 T = TypeVar("T")
 
@@ -17,14 +19,19 @@ def config_to_json(config: Any, *, leave_out: tuple[str, ...] = ()) -> dict[str,
     """A configuration as plain JSON values.
 
     Args:
-        config: An instance of a dataclass of plain values, tuples and further dataclasses.
+        config: An instance of a dataclass of plain values, tuples, further dataclasses and specs of models.
         leave_out: Names of fields that say nothing about the result, such as where it is written.
     """
-    values = dataclasses.asdict(config)
-    return {name: _plain(value) for name, value in values.items() if name not in leave_out}
+    return {name: value for name, value in _plain(config).items() if name not in leave_out}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, ModelSpec):
+        return json.loads(to_json(value))
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
@@ -52,6 +59,8 @@ def read_config(kind: type[T], path: Path) -> T:
 def _parse(kind: Any, value: Any, where: str) -> Any:
     """`value`, as JSON gave it, turned into `kind`; `where` says in errors which value it is."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is ModelSpec:
+        return _parse_spec(value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _parse_dataclass(kind, value, where)
     if origin is typing.Literal:
@@ -65,6 +74,9 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     elif origin is tuple:
         if isinstance(value, list):
             return tuple(_parse(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return value
     elif kind is Path:
         if isinstance(value, str):
             return Path(value)
@@ -74,6 +86,13 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise InputError(f"{where} must be {_name(kind)}. Received: {value!r}")
+
+
+def _parse_spec(value: Any, where: str) -> ModelSpec:
+    try:
+        return from_json(json.dumps(value))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _parse_dataclass(kind: type, value: Any, where: str) -> Any:
@@ -104,6 +123,8 @@ def _name(kind: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
     if typing.get_origin(kind) is tuple:
         return "a list"
+    if typing.get_origin(kind) is dict:
+        return "an object"
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(repr(argument) for argument in typing.get_args(kind))
     return names.get(kind, getattr(kind, "__name__", str(kind)))

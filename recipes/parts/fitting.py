@@ -12,13 +12,20 @@ from recipes.parts.checkpoint import generator_states
 from recipes.parts.stages import Stage
 
 
-def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, label_smoothing: float | None) -> None:
+def compile_for(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    label_smoothing: float | None,
+    steps_at_once: int = 1,
+) -> None:
     """Compile a model to classify; after every change of `trainable`, as without it the change is silently ignored.
 
     Args:
         model: What will be fitted, from images or activations to logits.
         optimizer: Built for its trainable variables.
         label_smoothing: Fraction of each label that is spread over all classes; None where labels are integers.
+        steps_at_once: Steps between which Python has no say. An epoch has to hold a multiple of them.
     """
     loss: keras.losses.Loss
     if label_smoothing is None:
@@ -28,7 +35,9 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, la
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     # On a GPU Keras would turn XLA on, which compiles each stage anew, for two batch sizes.
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
+    model.compile(
+        optimizer=optimizer, loss=loss, metrics=[accuracy], steps_per_execution=steps_at_once, jit_compile=False
+    )
 
 
 def fit(
@@ -68,12 +77,13 @@ def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequ
     states = generator_states(model)
     kept = [(variable, variable.numpy().copy()) for variable in (*changes, *model.optimizer.variables, *states)]
     clock = _Clock()
+    steps_at_once = model.steps_per_execution
     try:
-        fit(model, batches, epochs=1, steps_per_epoch=4, callbacks=[clock])
+        fit(model, batches, epochs=1, steps_per_epoch=4 * steps_at_once, callbacks=[clock])
     finally:
         for variable, value in kept:
             variable.assign(value)
-    return median(np.diff(clock.times).tolist())
+    return median(np.diff(clock.times).tolist()) / steps_at_once
 
 
 def schedule(stage: Stage, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -2,7 +2,10 @@
 
 import hashlib
 import inspect
+import itertools
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +97,32 @@ def why_no_cut(model: keras.Model) -> str:
                 what = "trains" if operation.trainable_weights else "is random, or counts"
                 return f"{operation.name}, which {what}, comes before any layer that could run once"
     return ""
+
+
+@contextmanager
+def told_apart(models: Sequence[keras.Model]) -> Iterator[None]:
+    """Let operations of several models that share the others have names of their own, as long as the context lasts.
+
+    Keras has no model in which two operations have the same name, as the pooling of two heads on one network.
+
+    Args:
+        models: Functional ones, that are to become parts of one.
+    """
+    operations = {id(operation): operation for model in models for operation in model.operations}
+    taken: set[str] = set()
+    renamed: list[tuple[keras.Operation, str]] = []
+    for operation in operations.values():
+        if operation.name in taken:
+            renamed.append((operation, operation.name))
+            operation.name = next(
+                name for number in itertools.count(2) if (name := f"{operation.name}_{number}") not in taken
+            )
+        taken.add(operation.name)
+    try:
+        yield
+    finally:
+        for operation, name in renamed:
+            operation.name = name
 
 
 def _constants(arguments: Any) -> Any:

@@ -46,5 +46,10 @@ class Inference:
 
     def batches(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> Iterator[Any]:
         """Outputs, a batch at a time, in the structure of the model's; arguments as above."""
+        for outputs in self.tensors(batches):
+            yield keras.tree.map_structure(lambda output: output.numpy(), outputs)
+
+    def tensors(self, batches: Iterable[tuple[tf.Tensor, ...]]) -> Iterator[Any]:
+        """The same as tensors, which stay on the device until they are asked for their numbers."""
         for batch in batches:
-            yield keras.tree.map_structure(lambda output: output.numpy(), self._answer(batch[0]))
+            yield self._answer(batch[0])

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import keras
 import psutil
 
 _STATUS = Path("/proc/self/status")
@@ -19,20 +18,3 @@ def held_bytes() -> int:
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
     return int(psutil.Process().memory_info().rss)
-
-
-class PeakMemory(keras.callbacks.Callback):
-    """The most memory that the process held at the end of a batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def sample(self) -> None:
-        """Look now."""
-        self.bytes = max(self.bytes, held_bytes())
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Look at every batch of the first few, and at every hundredth after them."""
-        if batch < 4 or batch % 100 == 0:
-            self.sample()

@@ -1,10 +1,10 @@
 """`model_card.md`: the model card for people."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recipes.parts.checked_export import describe
-from recipes.parts.names import counted, printable
+from recipes.parts.markdown import escaped, table
+from recipes.parts.names import counted
 from recipes.parts.other_formats import format_rows, warnings_on
 
 MOST_CLASSES = 20
@@ -19,16 +19,6 @@ def card_text(card: dict[str, Any]) -> str:
     """
     sections = (_head, _contract, _other_formats, _origin, _measures, _check, _files)
     return "\n".join(line for section in sections for line in section(card))
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in the middle of a line, whatever characters are in it."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|~&#$" else letter for letter in printable(text))
-
-
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; cells are Markdown."""
-    return ["", *(f"| {' | '.join(row)} |" for row in (heading, ["---"] * len(heading), *rows)), ""]
 
 
 def _head(card: dict[str, Any]) -> list[str]:

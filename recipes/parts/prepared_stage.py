@@ -41,6 +41,7 @@ class Training:
     class_weights: np.ndarray | None
     average: float
     accumulate: int
+    whole_epochs: bool = False
 
 
 class PreparedStage:
@@ -124,7 +125,8 @@ class PreparedStage:
                 views=self.activations.settings.views,
                 train_images=len(self.data.train),
                 validation_images=len(self.data.validation),
-                shared=any(stage.caching.cached and not stage.caching.views for stage in self.unchanged_since(before)),
+                shared=self.activations.settings.shared
+                or any(stage.caching.cached and not stage.caching.views for stage in self.unchanged_since(before)),
             )
             if caching.cached:
                 self.caching = caching
@@ -167,7 +169,8 @@ class PreparedStage:
         self.stage = stage
         label_smoothing = self.training.label_smoothing if self.soft else None
         optimizer = self.optimizer(schedule(stage, self.steps))
-        compile_for(self.model, optimizer, label_smoothing=label_smoothing)
+        steps = self.steps if self.training.whole_epochs else 1
+        compile_for(self.model, optimizer, label_smoothing=label_smoothing, steps_at_once=steps)
 
     def optimizer(self, learning_rate: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.Optimizer:
         """An optimizer for what trains."""

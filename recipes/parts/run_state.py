@@ -47,7 +47,7 @@ class RunState:
         self.head: dict[str, np.ndarray] = {}
         self.loaded: dict[str, np.ndarray] = {}
         self._moved: dict[str, keras.Variable] = {}
-        self._still = ""
+        self._frozen: str | None = None
 
     def epochs_before(self, index: int) -> int:
         """The most epochs of all stages before one."""
@@ -88,7 +88,7 @@ class RunState:
             seconds=seconds,
             results=list(results),
             caching={str(index): asdict(caching) for index, caching in self.decided.items()},
-            frozen=self._still,
+            frozen=self._hash_of_frozen(),
             fingerprint=self.fingerprint,
             averaged=self.averaged,
             stages=[asdict(each) for each in self.stages],
@@ -123,7 +123,7 @@ class RunState:
         for name, value in stored.items():
             named[name].assign(value)
         self._set_moved({name: named[name] for name in stored})
-        if kept.frozen != self._still:
+        if kept.frozen != self._hash_of_frozen():
             raise InputError(
                 "The pretrained weights are no longer those with which the run began: put them back, or start another "
                 "run"
@@ -147,8 +147,14 @@ class RunState:
         return dict(zip(paths(self.model.weights), self.model.weights, strict=True))
 
     def _set_moved(self, moved: dict[str, keras.Variable]) -> None:
-        """Note which weights have moved, and hash the others: once, as a frozen network can be large."""
+        """Note which weights have moved."""
         self._moved = moved
-        ids = set(map(id, moved.values()))
-        others = [weight for weight in self.model.weights if id(weight) not in ids]
-        self._still = hashlib.sha256("".join(digests(others)).encode()).hexdigest()
+        self._frozen = None
+
+    def _hash_of_frozen(self) -> str:
+        """A hash of the others: taken once, as they do not change and a network can be large."""
+        if self._frozen is None:
+            ids = set(map(id, self._moved.values()))
+            others = [weight for weight in self.model.weights if id(weight) not in ids]
+            self._frozen = hashlib.sha256("".join(digests(others)).encode()).hexdigest()
+        return self._frozen

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -12,6 +13,8 @@ from zoo.graph import Graph
 MOST_VIEWS = 8
 WORTH_IT = 0.95
 """Frozen layers run once where that leaves less than this fraction of the multiply-adds."""
+
+_COUNTED: WeakKeyDictionary[keras.Model, dict[str, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,12 @@ def stage_cost(model: keras.Model, cut: Cut | None) -> StageCost:
 
 def multiply_adds(model: keras.Model) -> dict[str, int]:
     """By its name, the multiply-adds of each layer for one image, with those of layers inside it."""
-    counted: dict[str, int] = {}
-    for layer in describe(model).layers:
-        name = layer.name.split("/")[0]
-        counted[name] = counted.get(name, 0) + layer.multiply_adds
-    return counted
+    if model not in _COUNTED:  # each stage of a run asks, and a large network takes a while
+        counted = _COUNTED[model] = {}
+        for layer in describe(model).layers:
+            name = layer.name.split("/")[0]
+            counted[name] = counted.get(name, 0) + layer.multiply_adds
+    return _COUNTED[model]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ class StageResult:
     """The epoch, counted from 1, whose weights were kept; None if no epoch beat the weights before the stage."""
     validation_loss: float | None = None
     """Of the weights that were kept; None if nothing has been validated yet."""
+    validation_accuracy: float | None = None
+    """Of the same weights."""
+    validation_macro_f1: float | None = None
+    """Of the same weights."""
     seconds: float = 0.0
     fill_images: int = 0
     """Images, each version counted, that frozen layers were shown before the first epoch."""

@@ -26,8 +26,8 @@ from recipes.parts.classifier import preprocess
 from recipes.parts.export_check import check, disorder, foreign_ops, measure
 from recipes.parts.finished_run import FinishedRun, load_run
 from recipes.parts.images import RESIZES, resize_pixels
+from recipes.parts.markdown import escaped
 from recipes.parts.model_card import initial_weights
-from recipes.parts.model_card_text import escaped
 from recipes.parts.names import printable
 from recipes.parts.recorded import read_split
 from recipes.parts.serving_model import ServingModel, embedding, served_name

@@ -1,0 +1,1 @@
+"""A search for hyperparameters: what `zoo search` is made of."""
