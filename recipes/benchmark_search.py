@@ -3,10 +3,10 @@
     python -m recipes.benchmark_search engine                     # architectures for digits
     python -m recipes.benchmark_search cache --data folder:PATH --backbone MobileNetV2 --weights FILE --image-size 96
 
-`engine` searches pooling, depth and width of `vgg_tiny` on the built-in digits twice: with `keras_tuner.RandomSearch` and
-a `build_model(hp)`, as its guide has it, and with `zoo search`; same space, number of trials and epochs, a process each,
-in turn. `cache` runs the same trials of the space for fine-tuning with the cache, which is empty at first, and without.
-What the README says comes from here.
+`engine` searches pooling, depth and width of `vgg_tiny` on the built-in digits twice: with `keras_tuner.RandomSearch`
+and a `build_model(hp)`, as its guide has it, and with `zoo search`; same space, number of trials and epochs, a process
+each, in turn. `cache` runs the same trials of the space for fine-tuning with the cache, which is empty at first, and
+without. What the README says comes from here.
 """
 
 import csv
@@ -149,9 +149,7 @@ def compare_cache(config: Cache) -> None:
             fast, slow = (fmean(float(table[trial]["seconds"]) for trial in trials) for table in (rows, without))
             print(f"{name:16} {len(trials):6} {fast:9.2f} {slow:11.2f} {slow / fast:6.1f}")
     whole, plain = found["with"][0], found["without"][0]
-    print(
-        f"whole searches, start-up and filling the cache included: {whole:.0f} s, {plain:.0f} s, {plain / whole:.1f}"
-    )
+    print(f"whole searches, start-up and filling the cache included: {whole:.0f} s, {plain:.0f} s, {plain / whole:.1f}")
 
 
 def _search(folder: str, *flags: str, cache: Path | None = None) -> float:
@@ -179,7 +177,7 @@ def main() -> None:
     chosen = tyro.cli(
         Annotated[Engine, tyro.conf.subcommand("engine")]
         | Annotated[Cache, tyro.conf.subcommand("cache")]
-        | Annotated[Usual, tyro.conf.subcommand("usual")]  # type: ignore[arg-type]  # a union of annotated types
+        | Annotated[Usual, tyro.conf.subcommand("usual")]
     )
     if isinstance(chosen, Usual):
         usual(chosen)

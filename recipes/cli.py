@@ -12,6 +12,7 @@ from zoo.registry import unknown_name
 COMMANDS = {
     "finetune": "turn a pretrained network into a classifier of your images",
     "train": "train a network from scratch",
+    "search": "which hyperparameters suit your images",
     "study": "what each kind of pooling does to accuracy, cost and time",
     "evaluate": "measure a finished run on its test split, or on other images",
     "predict": "classify image files with a finished run",
@@ -25,7 +26,19 @@ COMMANDS = {
     "cache": "what runs keep of frozen layers, and what may go",
     "copy": "put a copy of a recipe before you, to change",
 }
-RECIPES = ("finetune", "train", "study", "evaluate", "predict", "visualize", "export", "serve", "describe", "compare")
+RECIPES = (
+    "finetune",
+    "train",
+    "search",
+    "study",
+    "evaluate",
+    "predict",
+    "visualize",
+    "export",
+    "serve",
+    "describe",
+    "compare",
+)
 # Scripts that cannot have the name of their command, because Python has that name already or cannot have it.
 SCRIPTS = {"list": "list_models", "benchmark-export": "benchmark_export"}
 

@@ -23,6 +23,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +81,7 @@ class Config:
     """What the search is for, on the validation split: `accuracy`, `loss`, or `macro_f1`, for which rare classes count
     as much as others."""
     max_trials: int = 30
-    """How many are trained. With hyperband each round of one counts."""
+    """How many are begun. Hyperband counts each round of a trial, and goes on with those that it has begun."""
     max_total_seconds: float | None = None
     """No trial begins later than this, all sittings together."""
     max_trial_seconds: float | None = None
@@ -141,7 +142,7 @@ class Config:
 
 
 # What may change from one sitting to the next, as it changes nothing that is done.
-FREE = [
+FREE = (
     "max_trials",
     "max_total_seconds",
     "max_trial_seconds",
@@ -156,12 +157,12 @@ FREE = [
     "cache_limit",
     "report",
     "out",
-]
+)
 # What may change if the space has only grown.
 OF_THE_SPACE = ("space", "vary", "fix")
 
 PRESETS = {
-    "smoke": Config(model="vgg_nano", image_size=16, epochs=1, max_trials=2, seeds=1, vary=("width",)),
+    "smoke": Config(model="vgg_nano", image_size=16, epochs=1, max_trials=2, seeds=0, vary=("width",)),
 }
 
 
@@ -287,9 +288,11 @@ def search(config: Config, folder: Path, display: Display) -> None:
     gpu = runtime.start(seed=config.seed, deterministic=config.deterministic)
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")  # it is for the workers
+    with suppress(RuntimeError):  # too late, as in a notebook
+        tf.config.set_visible_devices([], "GPU")  # it is for the workers
     # These import TensorFlow, which has to be started first.
     from keras_tuner.engine.hyperparameters import Fixed
+    from threadpoolctl import threadpool_limits
 
     from recipes.parts.search.bases import find_base, static_budget
     from recipes.parts.search.chief import Chief, serve
@@ -321,11 +324,12 @@ def search(config: Config, folder: Path, display: Display) -> None:
     for line in described(job, hyperparameters, count_combinations(hyperparameters), len(session.trials)):
         display.say(line)
 
-    # 2. Trials, in workers, and final runs.
+    # 2. Trials, in workers, and final runs. The cores are for the workers.
     names = [f"worker-{number}" for number in range(1, config.workers + 1)]
-    with LiveTable(
-        display, job, workers=config.workers, defaults=hyperparameters.values, spent=session.seconds
-    ) as live:
+    with (
+        threadpool_limits(1),
+        LiveTable(display, job, workers=config.workers, defaults=hyperparameters.values, spent=session.seconds) as live,
+    ):
         chief = Chief(
             session,
             engine,
@@ -400,7 +404,7 @@ def settle(config: Config, recipe: Recipe, *, gpu: bool, display: Display) -> Jo
 
     with display.working("reading images") as progress:
         found = scan(open_source(config.data), seed=config.seed, bad_images=config.bad_images, progress=progress)
-    facts = {"train_images": found.count("train"), "median_side": found.median_side, "gpu": gpu}
+    facts: dict[str, Any] = {"train_images": found.count("train"), "median_side": found.median_side, "gpu": gpu}
     if recipe == "train":
         spec = find_spec(config.model)
         defaults = choose_training_defaults(native_size=spec.image_size, output_stride=spec.output_stride, **facts)

@@ -1,5 +1,6 @@
 """One stage of training as a compiled model: its optimizer, its loss, and how the learning rate goes."""
 
+import logging
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -50,15 +51,26 @@ def fit(
     initial_epoch: int = 0,
 ) -> None:
     """Train a compiled model on batches that are shuffled already, by epoch and seed."""
-    model.fit(
-        batches,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,
-        verbose=0,
-        callbacks=list(callbacks),
-    )
+    logger = tf.get_logger()
+    if model.steps_per_execution > 1:
+        logger.addFilter(_is_not_of_retracing)
+    try:
+        model.fit(
+            batches,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
+    finally:
+        logger.removeFilter(_is_not_of_retracing)
+
+
+def _is_not_of_retracing(record: logging.LogRecord) -> bool:
+    """TensorFlow takes a function that is called a few times, once an epoch, for one that is traced each time."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequence[keras.Variable]) -> float:

@@ -265,8 +265,6 @@ class StagedRun:
                 if self.find_rates and kept is None:
                     self._find_rate(prepared, train)
                 ended = self._fit(prepared, train, validation, result, kept, began, until)
-            if self.activations is not None:
-                self.activations.weights_have_changed()
         if digests(frozen_weights) != frozen_before:
             raise AssertionError(f"A frozen weight changed in stage {prepared.stage.name!r}")
         result.seconds = time.perf_counter() - began
@@ -277,6 +275,7 @@ class StagedRun:
             later = [stage for number, stage in self.prepared.items() if number > index]
             coming = {request.name for stage in later for request in stage.requests}
             self.activations.forget([request for request in prepared.requests if request.name not in coming])
+            self.activations.weights_have_changed()
         if ended:
             self.state.end(result, prepared.moving)
         del self.prepared[index]  # with the state of its optimizer

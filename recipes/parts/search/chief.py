@@ -204,8 +204,6 @@ class Chief:
         """A new trial; None if there is none to begin now."""
         searched = [trial for trial in self.session.trials.values() if not trial.final]
         limit = self.job.max_total_seconds
-        if len(searched) >= self.job.max_trials:
-            return self._over(f"all {counted(len(searched), 'trial')} have begun")
         if limit is not None and self.seconds() >= limit:
             return self._over(f"the {limit:g} s are over that --max-total-seconds gives the search")
         for _ in range(MOST_REPLACED):
@@ -226,6 +224,8 @@ class Chief:
         return self._over(f"{MOST_REPLACED} candidates in a row were over a budget, the last with {broken}")
 
     def _exhausted(self, tried: int) -> str:
+        if tried >= self.job.max_trials:
+            return f"all {counted(tried, 'trial')} have ended"
         all_of = self.session.combinations
         replaced = f" and {self.session.replaced:,} over a budget" if self.session.replaced else ""
         if all_of is not None and tried + self.session.replaced >= all_of:

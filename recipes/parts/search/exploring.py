@@ -44,7 +44,6 @@ def explore(space: Space, base: Any) -> HyperParameters:
     """
     found: list[HyperParameter] = []
     to_try: list[dict[str, Value]] = [{}]
-    entered: list[Any] = []
     closed: list[Any] = []
     while to_try:
         hp = _Exploring(found, to_try.pop(0))
@@ -54,15 +53,10 @@ def explore(space: Space, base: Any) -> HyperParameters:
             if isinstance(each, Choice | Boolean):
                 wanted = _entering(each.conditions, found)
                 to_try += [{**wanted, each.name: value} for value in all_values(each) or ()]
-        entered += [scope for scope in hp.active_scopes if scope not in entered]
         for scope in hp.inactive_scopes:
             if scope not in closed:
                 closed.append(scope)
                 to_try.append(_entering(scope, found))
-    for scope in closed:
-        if scope not in entered:
-            conditions = " and ".join(f"{each.name} in {each.values}" for each in scope)
-            raise InputError(f"The space {space.name!r} has a conditional scope that is never entered: {conditions}")
     try:
         return from_json(to_json(collect(found)))
     except ValueError:
@@ -168,15 +162,18 @@ def _exclude_each_other(first: HyperParameter, second: HyperParameter) -> bool:
     )
 
 
-def _entering(conditions: Iterable[Any], found: Iterable[HyperParameter]) -> dict[str, Value]:
-    """Values under which conditions hold, and those of the hyperparameters on which they depend in turn."""
+def _entering(scope: Iterable[Any], found: Iterable[HyperParameter]) -> dict[str, Value]:
+    """Values under which all conditions of a scope hold."""
     values: dict[str, Value] = {}
-    for condition in conditions:
+    for condition in scope:
         parents = [each for each in found if each.name == condition.name]
-        for parent in parents[:1]:
-            values |= _entering(parent.conditions, found)
-        possible = (value for value in condition.values if any(can_take(parent, value) for parent in parents))
-        values[condition.name] = next(possible, condition.values[0])
+        possible = [value for value in condition.values if any(can_take(parent, value) for parent in parents)]
+        if not possible:
+            raise InputError(
+                f"A conditional scope is never entered: {condition.name} cannot be "
+                f"{' or '.join(map(str, condition.values))}, but {range_text(parents[0])}"
+            )
+        values[condition.name] = possible[0]
     return values
 
 

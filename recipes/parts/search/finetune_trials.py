@@ -33,6 +33,7 @@ from recipes.parts.search.candidates import AugmentationName, FineTuning
 from recipes.parts.search.exploring import explore, sampled
 from recipes.parts.search.finetune_space import Pretrained
 from recipes.parts.search.fixing import fix
+from recipes.parts.search.forgetting import forget_trial
 from recipes.parts.search.job import Job
 from recipes.parts.search.job_data import read_data
 from recipes.parts.search.latency import latency_ms
@@ -156,7 +157,7 @@ class FinetuneTrials:
     def _alone(self, train: Any, folder: Path) -> Outcome:
         """Attempt something, and leave nothing behind."""
         outcome = attempt(train, folder)
-        gc.collect()
+        forget_trial()
         return outcome
 
     def _candidate(self, trial: Trial) -> FineTuning:

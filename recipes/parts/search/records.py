@@ -1,5 +1,6 @@
 """What a search knows of its trials, as plain data."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,6 +73,12 @@ def sign(objective: Objective) -> int:
 
 
 def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
-    """The trial with the best score, the earlier of equals; final runs do not count."""
+    """The trial with the best score, of equals the one with the lowest loss; final runs do not count."""
+
+    def goodness(trial: Trial) -> tuple[float, float]:
+        assert trial.score is not None
+        loss = trial.outcome.validation.get("loss", math.inf) if trial.outcome else math.inf
+        return sign(objective) * trial.score, -loss
+
     scored = [trial for trial in trials if trial.score is not None and not trial.final]
-    return max(scored, key=lambda trial: sign(objective) * (trial.score or 0.0), default=None)
+    return max(scored, key=goodness, default=None)

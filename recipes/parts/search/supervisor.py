@@ -57,6 +57,7 @@ class Supervisor:
         deadline: Seconds that a trial may take; None to derive it from `longest`.
         on_lost: Told of a worker that was lost, and why, before it is started again.
         longest: Seconds of the longest trial that is done.
+        command: What a worker runs; it is given the folder.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Supervisor:
         deadline: float | None,
         on_lost: Callable[[str, str], None],
         longest: Callable[[], float],
+        command: Sequence[str] = (sys.executable, "-m", "recipes.parts.search.worker"),
     ) -> None:
         self.folder = folder
         self.address = address
@@ -76,6 +78,7 @@ class Supervisor:
         self.deadline = deadline
         self.on_lost = on_lost
         self.longest = longest
+        self.command = command
         self.threads = max(1, (os.cpu_count() or 1) // len(names))
         self.divided = len(names) > 1
         self.stillborn = 0
@@ -193,7 +196,7 @@ class Supervisor:
         (self.folder / WORKERS / f"{name}.json").unlink(missing_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  # our own module; the folder is one argument, whatever is in it
-                [sys.executable, "-m", "recipes.parts.search.worker", str(self.folder)],
+                [*self.command, str(self.folder)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,6 +1,5 @@
 """Trials of networks that are trained from scratch."""
 
-import gc
 import json
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from recipes.parts.search.attempt import (
 from recipes.parts.search.candidates import Architecture
 from recipes.parts.search.exploring import explore, sampled
 from recipes.parts.search.fixing import fix
+from recipes.parts.search.forgetting import forget_trial
 from recipes.parts.search.job import Job
 from recipes.parts.search.job_data import read_data
 from recipes.parts.search.latency import latency_ms
@@ -113,8 +113,7 @@ class TrainTrials:
     def _alone(self, train: Any, folder: Path) -> Outcome:
         """Attempt something with nothing left of what was before it, and leave nothing behind."""
         outcome = attempt(train, folder)
-        keras.backend.clear_session(free_memory=False)
-        gc.collect()
+        forget_trial()
         return outcome
 
     def _candidate(self, trial: Trial) -> Architecture:

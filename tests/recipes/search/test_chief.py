@@ -178,9 +178,7 @@ def test_candidates_over_a_budget_are_neither_trials_nor_failures(tmp_path):
     assert [values["width"] for _, values in search.run()] == [0.25, 1.0]
     assert search.chief.session.replaced == 2
     assert all(trial.status == "done" for trial in search.chief.trials)
-    assert search.said == [
-        "no more trials begin: all 4 combinations of the space have been tried, and 2 over a budget"
-    ]
+    assert search.said == ["no more trials begin: all 4 combinations of the space have been tried, and 2 over a budget"]
 
 
 def test_a_budget_that_is_measured_makes_room_for_another_trial(tmp_path):

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import json
 import math
@@ -70,7 +71,9 @@ def few_candidates(monkeypatch):
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["suggest", "suggest", "suggest", "tell", "tell", "fail", "take back"]), st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["suggest", "suggest", "suggest", "tell", "tell", "fail", "take back"]), st.integers(0, 9)
+    ),
     max_size=60,
 )
 
@@ -141,13 +144,13 @@ def check_any_order(name, events, max_trials, seed):
 
 
 @pytest.mark.parametrize("name", ["random", "hyperband", "grid"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(events=EVENTS, max_trials=st.integers(1, 20), seed=st.integers(0, 3))
 def test_in_any_order_nothing_is_lost_or_repeated_and_a_restored_engine_goes_on(name, events, max_trials, seed):
     check_any_order(name, events, max_trials, seed)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, max_trials=st.integers(6, 20), seed=st.integers(0, 3))
 def test_bayesian_in_any_order(few_candidates, events, max_trials, seed):
     check_any_order("bayesian", events, max_trials, seed)
@@ -263,7 +266,7 @@ def test_hyperband_has_the_rounds_of_the_paper():
     assert epochs == {(bracket, number): 27 // 3 ** (bracket - number) for bracket, number in sizes}
     for bracket in (1, 2, 3):
         first, second = (
-            sorted((each["rate"] for each in trials if (each["tuner/bracket"], each["tuner/round"]) == (bracket, number)))
+            sorted(each["rate"] for each in trials if (each["tuner/bracket"], each["tuner/round"]) == (bracket, number))
             for number in (0, 1)
         )
         assert second == first[-len(second) :]
@@ -275,7 +278,9 @@ def test_hyperband_does_not_wait_for_those_that_fail():
 
     def score(values):
         # Of the first round 2 of 27 are left, and of the second 1.
-        worst = next(number) not in (3, 12) if values["tuner/round"] == 0 else values["tuner/round"] == 1 and failing.pop()
+        worst = (
+            next(number) not in (3, 12) if values["tuner/round"] == 0 else values["tuner/round"] == 1 and failing.pop()
+        )
         return None if worst else values["rate"]
 
     failing = [True, False]
@@ -330,7 +335,7 @@ def test_bayesian_finds_what_random_search_does_not():
     def best(name):
         return max(map(score, run(make_engine(name, hp, "accuracy", 0, 30), score=score)))
 
-    assert best("bayesian") > 2.5 > best("random")
+    assert best("bayesian") > 2.8 > 2.2 > best("random")
 
 
 def test_bayesian_leaves_alone_what_fails(few_candidates):
@@ -357,26 +362,26 @@ def test_bayesian_begins_with_a_third_of_the_trials_at_most():
 def spaces(draw):
     hp = keras_tuner.HyperParameters()
     for number in range(draw(st.integers(1, 5))):
-        parents = [each for each in hp.space if len(list(each.values)) > 1]
-        conditions = {}
-        if parents and draw(st.booleans()):
-            parent = draw(st.sampled_from(parents))
-            chosen = draw(st.lists(st.sampled_from(list(parent.values)), min_size=1, unique=True))
-            conditions = {"parent_name": parent.name, "parent_values": chosen}
-        kind = draw(st.sampled_from(["choice", "int", "boolean", "fixed"]))
         name = f"x{number}"
-        if kind == "choice":
-            hp.Choice(name, draw(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)), **conditions)
-        elif kind == "int":
-            hp.Int(name, 1, draw(st.integers(1, 8)), step=draw(st.integers(1, 3)), **conditions)
-        elif kind == "boolean":
-            hp.Boolean(name, **conditions)
-        else:
-            hp.Fixed(name, 3, **conditions)
+        with contextlib.ExitStack() as scopes:
+            if hp.space and draw(st.booleans()):
+                parent = draw(st.sampled_from(hp.space))
+                chosen = draw(st.lists(st.sampled_from(list(parent.values)), min_size=1, unique=True))
+                for scope, values in (*((each.name, each.values) for each in parent.conditions), (parent.name, chosen)):
+                    scopes.enter_context(hp.conditional_scope(scope, values))
+            kind = draw(st.sampled_from(["choice", "int", "boolean", "fixed"]))
+            if kind == "choice":
+                hp.Choice(name, draw(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)))
+            elif kind == "int":
+                hp.Int(name, 1, draw(st.integers(1, 6)), step=draw(st.integers(1, 3)))
+            elif kind == "boolean":
+                hp.Boolean(name)
+            else:
+                hp.Fixed(name, 3)
     return hp
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(spaces())
 def test_combinations_are_counted_without_making_them(space):
     made = [key(values) for values in combinations(space)]
