@@ -81,7 +81,7 @@ def usual(config: Usual) -> None:
     from recipes.parts.sources import open_source
     from zoo import MODELS, build_model
 
-    data = materialise(scan(open_source("digits"), seed=0), size=SIZE, resize="stretch")
+    data = materialise(scan(open_source("digits"), seed=config.seed), size=SIZE, resize="stretch")
 
     def build(hp: Any) -> keras.Model:
         spec = MODELS[MODEL]

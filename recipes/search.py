@@ -15,6 +15,7 @@ folder holds `report.md`, `search.png`, `results.csv`, and `best.json`, which `z
 The same command goes on with a search that was stopped, in whatever way: what is done is not done again.
 """
 
+import hashlib
 import math
 import os
 import re
@@ -22,6 +23,7 @@ import shlex
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -43,9 +45,10 @@ from recipes.parts.names import counted, printable
 from recipes.parts.networks import find_spec
 from recipes.parts.run_folder import LOCK
 from recipes.parts.search.job import EngineName, Job, Recipe
-from recipes.parts.search.records import Objective
+from recipes.parts.search.records import Objective, best_trial, longest
 from recipes.parts.search.session import JOB, STATE, read_session
-from recipes.parts.search.supervisor import OtherMachines, Supervisor
+from recipes.parts.search.space import split_file
+from recipes.parts.search.supervisor import SILENT, OtherMachines, Supervisor
 from recipes.parts.settings import check_settings
 from zoo import load_plugin
 from zoo.errors import InputError
@@ -192,7 +195,7 @@ def run(config: Config) -> Path:
         with Display() as display:
             join(config, folder, display)
         return folder
-    if folder.exists() and not (folder / STATE).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / STATE).exists() and not all(map(of_a_beginning, folder.iterdir())):
         raise InputError(f"{printable(str(folder))} holds something else than a search. Choose another with --out")
     began = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -207,6 +210,11 @@ def run(config: Config) -> Path:
         if not began and not any(folder.iterdir()):
             folder.rmdir()
     return folder
+
+
+def of_a_beginning(file: Path) -> bool:
+    """Whether a file is one of those that a search writes first; it may have been killed before the last of them."""
+    return bool(re.fullmatch(rf"{re.escape(LOCK)}|\.?(config|search|session)(-\d+)?\.json", file.name))
 
 
 def from_environment(config: Config) -> Config:
@@ -257,7 +265,7 @@ def join(config: Config, folder: Path, display: Display) -> None:
     read_session(folder)  # or there is none
     job = read_config(Job, folder / JOB)
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    names = [f"{host}-{number}" for number in range(1, config.workers + 1)]
+    names = [f"{host}-{os.getpid()}-{number}" for number in range(1, config.workers + 1)]
     supervisor = Supervisor(
         folder,
         names,
@@ -265,7 +273,7 @@ def join(config: Config, folder: Path, display: Display) -> None:
         memory_bytes=worker_memory(config),
         deadline=job.max_trial_seconds,
         on_lost=lambda worker, reason: display.say(f"{worker} {reason}"),
-        longest=lambda: 0.0,
+        longest=lambda: longest(read_session(folder).trials.values()),
     )
     display.say(f"{', '.join(names)} for the search in {printable(str(folder))}, at {config.join}")
     try:
@@ -302,25 +310,31 @@ def search(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.search.hyperparameters import count_combinations
     from recipes.parts.search.live_table import LiveTable, Running, final_table
     from recipes.parts.search.report import make_report
-    from recipes.parts.search.resuming import begin_or_go_on
+    from recipes.parts.search.resuming import begin_or_go_on, refuse_another
     from recipes.parts.search.space import load_space
 
     # 1. What is searched, and how far that has come.
     for plugin in config.plugin:
         load_plugin(plugin)
     space = load_space(config.space)
+    kept = {**config_to_json(config, leave_out=FREE), "files": digests_of_files(config)}
+    refuse_another(folder, kept, leave_out=OF_THE_SPACE)
     job = go_on_with(config, folder) or settle(config, space.recipe, gpu=gpu, display=display)
+    if space.recipe != job.recipe:
+        raise InputError(
+            f"{printable(str(folder))} holds a search for `zoo {job.recipe}`, and this space is for "
+            f"`zoo {space.recipe}`. Begin this one with another --out"
+        )
     with display.working("looking at the space"):
         base = find_base(job)
         hyperparameters = explore(space, base)
         if config.vary:
             hyperparameters = keep_only(hyperparameters, config.vary)
         hyperparameters = fix(hyperparameters, pairs(config))
-        job = replace(job, fix={each.name: each.value for each in hyperparameters.space if isinstance(each, Fixed)})
-    kept = config_to_json(config, leave_out=FREE)
-    session, engine = begin_or_go_on(
-        folder, job, hyperparameters, kept, extend=config.extend, of_the_space=OF_THE_SPACE
-    )
+        times = Counter(each.name for each in hyperparameters.space)
+        fixed = [each for each in hyperparameters.space if isinstance(each, Fixed) and times[each.name] == 1]
+        job = replace(job, fix={each.name: each.value for each in fixed})
+    session, engine = begin_or_go_on(folder, job, hyperparameters, kept, extend=config.extend)
     for line in described(job, hyperparameters, count_combinations(hyperparameters), len(session.trials)):
         display.say(line)
 
@@ -346,7 +360,8 @@ def search(config: Config, folder: Path, display: Display) -> None:
             memory_bytes=worker_memory(config),
             deadline=job.max_trial_seconds,
             on_lost=chief.worker_lost,
-            longest=chief.longest,
+            longest=lambda: longest(chief.trials),
+            needed=lambda: not chief.finished(),
         )
         others = OtherMachines(folder, names, on_gone=chief.give_up)
         try:
@@ -363,6 +378,8 @@ def search(config: Config, folder: Path, display: Display) -> None:
                     )
                     for pulse in (*supervisor.pulses(), *others.look())
                 ]
+                known = [*names, *(each.worker for each in running)]
+                chief.give_up_strangers(known, seconds=SILENT)
                 live.update(chief.trials, running, replaced=session.replaced)
                 time.sleep(0.2)
         except KeyboardInterrupt:
@@ -381,6 +398,8 @@ def search(config: Config, folder: Path, display: Display) -> None:
     with display.working("writing the report"):
         page = make_report(folder)
     trials = chief.trials
+    if trials and best_trial(trials, job.objective) is None:
+        raise Failed(f"no trial could be trained; see {printable(str(page))}")
     if told := verdict(trials, job.objective):
         display.show(final_table(trials, job.objective))
         display.say(told)
@@ -460,6 +479,13 @@ def settle(config: Config, recipe: Recipe, *, gpu: bool, display: Display) -> Jo
     )
 
 
+def digests_of_files(config: Config) -> dict[str, str]:
+    """SHA-256 of the files that decide what is trained, besides images and the space."""
+    named = [config.model if config.model.endswith(".json") else "", config.weights, *map(str, config.plugin)]
+    files = [Path(name).expanduser() for name in named if name]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+
+
 def pairs(config: Config) -> dict[str, str]:
     """What `--fix` gives, by the names of hyperparameters."""
     return dict(pair.split("=", 1) for pair in config.fix)
@@ -467,8 +493,10 @@ def pairs(config: Config) -> dict[str, str]:
 
 def whole_space(config: Config) -> str:
     """The space, so that workers find its file from anywhere."""
-    place, colon, name = config.space.partition(".py")
-    return f"{Path(place).expanduser().absolute()}{colon}{name}" if colon else config.space
+    place, name = split_file(config.space)
+    if not place.endswith(".py"):
+        return config.space
+    return ":".join(filter(None, [str(Path(place).expanduser().absolute()), name]))
 
 
 def described(job: Job, space: Any, combinations: int | None, trials: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -202,10 +203,10 @@ class Activations:
             InputError: If there is no room.
         """
         keys = dict(zip(requests, self.keys(requests), strict=True))
-        together: dict[tuple[str, int | None], list[Request]] = {}
-        for request in requests:
-            # In the same order everywhere, so that of two processes that fill the same none waits for ever.
-            together.setdefault(request.images, []).append(request)
+        together: dict[tuple[str, int | None], list[Request]] = {request.images: [] for request in requests}
+        # In the same order everywhere, so that of two processes that fill the same none waits for ever.
+        for request in sorted(requests, key=lambda request: json.dumps(keys[request], sort_keys=True)):
+            together[request.images].append(request)
         total = self.missing_rows(requests)
         if not total:
             return 0

@@ -74,6 +74,8 @@ def cut_behind_frozen(model: keras.Model) -> Cut | None:
         operations = [graph.operations[index] for index in segment]
         if any(_varies(operation) for operation in operations):
             break
+        if all(map(_only_drops, operations)):  # at a rate of 0: behind it is what was before it
+            continue
         place = operations[-1]
         worth_it = worth_it or any(getattr(operation, "weights", None) for operation in operations)
     if place is None or place is graph.operations[-1] or not worth_it:
@@ -147,6 +149,10 @@ def _varies(operation: keras.Operation) -> bool:
     if not isinstance(operation, keras.Layer):
         return False
     return bool(operation.trainable_weights) or any(map(_is_random_or_counts, operation._flatten_layers()))
+
+
+def _only_drops(operation: keras.Operation) -> bool:
+    return not getattr(operation, "weights", None) and any(hasattr(operation, attribute) for attribute in NOISE)
 
 
 def _is_random_or_counts(layer: keras.Layer) -> bool:

@@ -153,6 +153,8 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield beside
+        with beside.open("rb+") as file:  # or a loss of power could leave the name without the contents
+            os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

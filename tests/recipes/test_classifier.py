@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import h5py
 import keras
@@ -14,7 +15,7 @@ import pytest
 import zoo
 from recipes.parts import keras_weights
 from recipes.parts.backbones import find
-from recipes.parts.classifier import build_classifier, preprocess
+from recipes.parts.classifier import build_classifier, load_network, preprocess, with_head
 from recipes.parts.keras_weights import load_weights
 from zoo.errors import InputError
 from zoo.weights.manifest import find_keras_file
@@ -222,6 +223,78 @@ def test_a_finished_classifier_serves_as_weights(classifier, tmp_path):
     second = build_classifier("MobileNetV2", image_size=40, num_classes=2, weights=str(path))
     for ours, theirs in zip(classifier.model.weights[:-2], second.model.weights[:-2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_head_can_stand_behind_any_block(classifier, mobilenets, tmp_path):
+    path = save(mobilenets[0], tmp_path / "some.weights.h5")
+    network = load_network("MobileNetV2", image_size=32, weights=str(path))
+    assert list(network.ends) == [block.name for block in classifier.blocks[:-1]]
+    images = pixels(32)
+    for block, last, pool, reduce in (
+        ("block_5", "block_5_add", "max", np.max),
+        ("block_13", "block_13_project_BN", "avg", np.mean),
+        (None, "out_relu", "max", np.max),
+    ):
+        cut = with_head(network, num_classes=3, cut=block, head_pool=pool)
+        features = keras.Model(classifier.model.input, classifier.model.get_layer(last).output)(images)
+        pooled = keras.Model(cut.model.input, cut.model.get_layer("head_pool").output)(images)
+        np.testing.assert_allclose(pooled, reduce(features.numpy(), axis=(1, 2)), rtol=1e-4, atol=1e-6)
+        assert [each.name for each in cut.blocks] == [*list(network.ends)[: len(cut.blocks) - 1], "head"]
+        assert cut.blocks[-2].name == (block or "top")
+        assert [layer.name for layer in cut.model.layers][-3:] == ["head_pool", "head_dropout", "head_logits"]
+        assert cut.model.get_layer("block_5_project") is network.model.get_layer("block_5_project")
+
+
+@pytest.mark.parametrize("name", ["ConvNeXtTiny", "NASNetMobile", "MobileNetV3Small"])
+def test_a_block_ends_where_the_next_one_begins_to_read(name):
+    """Also where that is no layer, or more than one tensor crosses."""
+    network = load_network(name, image_size=32, weights=None)
+    blocks = list(network.ends)
+    cut = with_head(network, num_classes=3, cut=blocks[-3])
+    assert [block.name for block in cut.blocks] == [*blocks[:-2], "head"]
+    rest = set(network.model.layers) - set(cut.model.layers)
+    assert {layer.name for layer in rest} >= {
+        layer.name for layer in network.model.layers if blocks[-1] in layer.name and layer.weights
+    }
+
+
+def test_what_pooling_has_learned_is_pretrained_too(tmp_path, own_registries):
+    gem = replace(zoo.MODELS["test_vgg"], name="test_gem", head=zoo.HeadSpec(name="pool", pool="gem"))
+    zoo.MODELS.add("test_gem", gem)
+    pretrained = zoo.build_model("test_gem", input_shape=(32, 32, 3), num_classes=5)
+    pretrained.get_layer("head_pool").exponent.assign(5.0)
+    pretrained.save(tmp_path / "pretrained.keras")
+    network = load_network("test_gem", image_size=32, weights=str(tmp_path / "pretrained.keras"))
+    exponents = {
+        (cut, pool): float(
+            with_head(network, num_classes=2, cut=cut, head_pool=pool).model.get_layer("head_pool").exponent
+        )
+        for cut in (None, "stage1_block1")
+        for pool in (None, "gem")
+    }
+    new = 3.0
+    assert exponents == {
+        (None, None): 5.0,
+        (None, "gem"): new,
+        ("stage1_block1", None): new,
+        ("stage1_block1", "gem"): new,
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"cut": "stage3"}, r"Unknown block 'stage3'.*Available: stem, stage1_block1, stage2_block1"),
+        ({"cut": "stage1_blok1"}, "Did you mean stage1_block1"),
+        ({"cut": "head"}, "Unknown block 'head'"),
+        ({"head_pool": "soft"}, "in the head there are: max, avg, gem"),
+        ({"head_pool": "gme"}, "Did you mean gem"),
+    ],
+)
+def test_heads_that_do_not_exist_are_refused(head, message):
+    network = load_network("test_vgg", image_size=32, weights=None)
+    with pytest.raises(InputError, match=message):
+        with_head(network, num_classes=2, **head)
 
 
 def test_flat_heads_of_zoo_models_are_averaged(tmp_path):

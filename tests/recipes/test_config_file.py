@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -110,7 +110,11 @@ def test_types_that_configurations_are_made_of(tmp_path):
         number: float = 0.5
         choice: Literal["a", "b"] | None = None
         path: Path | None = None
+        values: dict[str, int | str] = field(default_factory=dict)
 
+    assert read_config(Plain, write(tmp_path, {"values": {"a": 1}})) == Plain(values={"a": 1})
+    with pytest.raises(InputError, match="values must be an object"):
+        read_config(Plain, write(tmp_path, {"values": [1]}))
     assert read_config(Plain, write(tmp_path, {"number": 2})) == Plain(number=2.0)
     assert isinstance(read_config(Plain, write(tmp_path, {"number": 2})).number, float)
     assert read_config(Plain, write(tmp_path, {"choice": "b", "path": "x"})) == Plain(choice="b", path=Path("x"))

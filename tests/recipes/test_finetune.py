@@ -201,6 +201,29 @@ def test_zero_trains_nothing_and_still_classifies(photos, tmp_path):
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+def test_a_head_behind_a_block_is_served_like_any_other(photos, tmp_path, capsys):
+    zoo_model("test_mobilenet_v2").save(tmp_path / "weights.keras")
+    run = tmp_path / "run"
+    words = ["--backbone", "test_mobilenet_v2", "--weights", str(tmp_path / "weights.keras"), "--image-size", "32"]
+    words += ["--data", f"folder:{photos}", "--strategy", "zero", "--cut", "stage2_block1", "--head-pool", "gem"]
+    assert main(["finetune", *words, "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] > 0
+    image = next(photos.glob("cat/*.png"))
+    assert main(["predict", str(run), str(image), "--json"]) == 0
+    model = keras.models.load_model(run / "model.keras")
+    assert type(model.get_layer("head_pool")).__name__ == "GlobalGemPooling2D"
+    assert not any(layer.name.startswith(("stage2_block2", "head_conv")) for layer in model.layers)
+    assert read_config(Config, run / "config.json").cut == "stage2_block1"
+
+
+def zoo_model(name):
+    from zoo import build_model
+
+    return build_model(name, input_shape=(32, 32, 3), num_classes=2)
+
+
 def finetune_backbone():
     from zoo import build_model
 

@@ -117,7 +117,8 @@ def trained(data, folder=None, stages=(STAGES[0], STAGES[2]), **settings):
         ("head", "head_pool"),
         # Not in the middle of a branch, though nothing before `two_conv` trains.
         ("last:1", "two_add"),
-        ("last:2", "one_noise"),
+        # Noise that is off gives what it is given.
+        ("last:2", "one_relu"),
         # `preprocess` alone is not worth it.
         ("all", None),
     ],

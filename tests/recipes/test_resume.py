@@ -25,7 +25,7 @@ STAGES = (
 )
 
 
-def staged_run(folder, last=0):
+def staged_run(folder, last=0, stages=STAGES):
     """A run with a cache, versions of images, dropout and an average of the weights; killed at an event, if any."""
     import keras
 
@@ -91,7 +91,7 @@ def staged_run(folder, last=0):
     folder.mkdir(exist_ok=True)
     run = StagedRun(
         Classifier(model, tuple(blocks)),
-        STAGES,
+        stages,
         data,
         batch_size=16,
         augmentation=PRESETS["light"],
@@ -145,6 +145,27 @@ def test_killed_twice_and_gone_on_is_never_killed(tmp_path):
     assert after == ["batch 0", "batch 1", "batch 2", "epoch 1"]
 
 
+def test_a_run_in_rounds_is_one_that_never_stopped(tmp_path):
+    """The optimizer, the schedule of a whole stage, dropout, views and the average go on where they were."""
+    stages = STAGES[:2]
+    run, model = staged_run(tmp_path / "whole", stages=stages)
+    expected = run.run(), [weight.numpy() for weight in model.weights]
+    for until, epochs in ((2, [2]), (2, [2]), (5, [3, 2]), (None, None)):
+        run, model = staged_run(tmp_path / "rounds", stages=stages)
+        results = run.run(until=until)
+        assert epochs in (None, [result.epochs for result in results])
+        infer, data = run.whole, run.data.validation
+        measured = run._measure(infer([(np.float32(data.images),)]))
+        assert measured["loss"] == pytest.approx(results[-1].validation_loss, rel=1e-5), "the best weights are in it"
+    found = results, [weight.numpy() for weight in model.weights]
+    for one, other in zip(expected[0], found[0], strict=True):
+        for epoch, again in zip(one.history, other.history, strict=True):
+            assert {**epoch, "seconds": 0} == {**again, "seconds": 0}
+        assert (one.best_epoch, one.validation_macro_f1) == (other.best_epoch, other.validation_macro_f1)
+    for one, other in zip(expected[1], found[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.fixture(scope="module")
 def stopped_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
@@ -181,6 +202,21 @@ def test_a_checkpoint_holds_what_it_says(stopped):
         "average",
     }
     assert any(name.endswith("adam/two_conv_kernel_momentum") for name in state.arrays), sorted(state.arrays)
+
+
+def test_a_checkpoint_of_before_there_were_more_measures_goes_on(stopped):
+    from recipes.parts.checkpoint import FILE, Checkpoint
+
+    with np.load(stopped / FILE) as stored:
+        arrays = dict(stored)
+    state = json.loads(arrays["state"].tobytes())
+    assert state["results"][0].pop("validation_accuracy") is not None
+    assert state["results"][0].pop("validation_macro_f1") is not None
+    arrays["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    np.savez(stopped / FILE, **arrays)
+    first, second = Checkpoint.load(stopped / FILE).results
+    assert first.validation_accuracy is first.validation_macro_f1 is None
+    assert second.validation_accuracy == second.history[-1]["val_accuracy"]
 
 
 def test_what_has_changed_since_is_said_in_one_line(stopped):

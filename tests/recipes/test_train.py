@@ -20,7 +20,8 @@ from recipes.parts.freezing import digests
 from recipes.parts.mixing import Mixing
 from recipes.train import FOLLOWS, PRESETS, Config, check_config, choose_spec, choose_stage
 from zoo import MODELS
-from zoo.spec_json import from_json
+from zoo.errors import InputError
+from zoo.spec_json import from_json, to_json
 
 FILES = {
     "calibration.json",
@@ -117,8 +118,6 @@ def test_mixed_precision_trains_and_keeps_its_policy(precision, tmp_path):
 
 
 def _as_json(name):
-    from zoo.spec_json import to_json
-
     return to_json(MODELS[name])
 
 
@@ -182,6 +181,43 @@ def test_another_optimizer_has_its_own_learning_rate(finished):
     other = read("--optimizer", "sgd")
     assert (other.learning_rate, other.weight_decay) == (None, None)
     assert read("--optimizer", "sgd", "--learning-rate", "0.3").learning_rate == 0.3
+
+
+def test_a_spec_can_stand_in_the_configuration(tmp_path, monkeypatch):
+    """As `zoo search` leaves it: no flags express it."""
+    spec = replace(MODELS["vgg_nano"], name="found", stages=(replace(MODELS["vgg_nano"].stages[0], pool="soft"),) * 2)
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps({**config_to_json(PRESETS["smoke"]), "spec": json.loads(to_json(spec))}))
+    config = read_config(Config, path)
+    check_config(config)
+    assert choose_spec(config) == spec
+    assert config_to_json(config)["spec"] == json.loads(to_json(spec))
+    # Flags that vary a model vary this one, and another model takes its place.
+    command = ["--config", str(path), "--model", "test_vgg"]
+    assert choose_spec(parse(Config, command, prog="", description="", presets={}, follows=FOLLOWS)).name == "test_vgg"
+    assert choose_spec(replace(config, head_pool="gem")).head.pool.name == "gem"
+
+    written = {}
+
+    def listen(classifier, stages, data, **options):
+        written.update(json.loads((tmp_path / "run" / "config.json").read_text()), name=classifier.model.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run_stages", listen)
+    assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 130
+    assert (written["name"], written["spec"]) == ("found", json.loads(to_json(spec)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [({"name": "x"}, "ModelSpec"), ("vgg_nano", "must be a JSON object"), ({"nam": 1}, "Did you mean name")],
+)
+def test_a_wrong_spec_in_a_configuration_is_told_in_one_line(tmp_path, spec, message):
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps({"spec": spec}))
+    with pytest.raises(InputError, match=f"best.json: spec: .*{message}") as error:
+        read_config(Config, path)
+    assert "\n" not in str(error.value)
 
 
 def test_every_preset_is_sound():

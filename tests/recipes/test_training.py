@@ -23,7 +23,7 @@ from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
 from recipes.parts.stage_events import StageCallback, StageResult
 from recipes.parts.stages import Stage, TrainingFailed
-from recipes.parts.training import run_stages
+from recipes.parts.training import StagedRun, run_stages
 
 SIZE, CLASSES = 8, 3
 
@@ -344,6 +344,50 @@ def test_soft_labels_train(data, changes):
     losses = [row["loss"] for row in result.history]
     assert losses[-1] < losses[0]
     assert result.history[-1]["val_accuracy"] > 0.8
+
+
+def test_a_result_says_how_good_the_weights_are_that_were_kept(data):
+    classifier = make_classifier()
+    good = Stage(name="head", unfreeze="head", epochs=8, learning_rate=0.05, patience=8)
+    first, second = train(classifier, data, good, Stage(name="ruin", unfreeze="all", epochs=1, learning_rate=30.0))
+    logits = Inference(classifier.model)(evaluation_batches(data.validation, batch_size=16))
+    expected = measure(logits, data.validation.labels, data.classes)
+    assert second.best_epoch is None
+    for result in (first, second):
+        assert result.validation_accuracy == expected["accuracy"] == first.history[first.best_epoch - 1]["val_accuracy"]
+        assert result.validation_macro_f1 == expected["macro_f1"]
+        assert result.validation_loss == pytest.approx(expected["loss"])
+
+
+def test_whole_epochs_at_once_come_to_the_same_weights(data):
+    weights, heard = [], []
+
+    class Batches(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            heard.append(batch)
+
+    for whole_epochs in (False, True):
+        classifier = make_classifier()
+        changes = {"mixing": Mixing(mixup=0.4), "augmentation": PRESETS["light"], "callbacks": [Batches()]}
+        train(classifier, data, FROM_SCRATCH, whole_epochs=whole_epochs, **changes)
+        weights.append(digests(classifier.model.weights))
+    assert weights[0] == weights[1]
+    assert heard == [*[0, 1, 2, 3] * 3, *[3] * 3]
+
+
+def test_epochs_that_patience_spared_count_as_if_they_had_been_run(data):
+    stages = (
+        Stage(name="head", unfreeze="head", epochs=50, learning_rate=5.0, patience=2),
+        Stage(name="deep", unfreeze="last:1", epochs=2),
+    )
+
+    def run(until):
+        settings = {"batch_size": 16, "augmentation": PRESETS["none"], "seed": 0}
+        return StagedRun(make_classifier(), stages, data, **settings).run(until=until)
+
+    (head,) = run(30)
+    assert head.epochs < 30
+    assert [result.epochs for result in run(51)] == [head.epochs, 1]
 
 
 def test_a_stage_that_does_not_augment_does_not_mix(data):

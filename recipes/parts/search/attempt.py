@@ -49,7 +49,7 @@ def attempt(run: Callable[[Outcome], None], folder: Path) -> Outcome:
         outcome.status, outcome.reason = "failed", one_line(error)
     except tf.errors.ResourceExhaustedError:
         outcome.status, outcome.reason = "failed", "out of memory"
-    except Exception as error:  # a user's space may build anything
+    except (Exception, SystemExit) as error:  # a user's space may build anything
         outcome.status, outcome.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
         (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
     outcome.seconds += time.perf_counter() - began

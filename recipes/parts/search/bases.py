@@ -13,7 +13,6 @@ from recipes.parts.search.job import Job
 from recipes.parts.search.space import Space
 from recipes.parts.search.static_costs import make_static_costs
 from zoo import ModelSpec
-from zoo.errors import InputError
 
 
 def find_base(job: Job) -> ModelSpec | Pretrained:
@@ -53,7 +52,7 @@ def static_budget(
             return ""
         try:
             costs = static_costs(sampled(space, base, values, hyperparameters))
-        except InputError:  # the trial will fail with the same words, where they are seen
+        except Exception:  # of whatever a space builds: the trial will fail with the same words, where they are seen
             return ""
         for (name, most), cost in zip(limits.items(), costs, strict=True):
             if most is not None and cost > most:

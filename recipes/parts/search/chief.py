@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,9 @@ BEGUN = 2
 
 IN_A_ROW = 5
 """Failures after which a search stops that has no trial to show."""
+
+REPLACING_SECONDS = 1.0
+"""How long a worker is made to wait while candidates over a budget are replaced, before it has to ask again."""
 
 MOST_REPLACED = 500
 """Candidates in a row over a budget after which the search takes it that there are no others."""
@@ -66,6 +69,7 @@ class Chief:
         """Why the worker of each of these trials was lost."""
         self.lost: Counter[str] = Counter()
         self.failures = 0
+        self.replaced_in_a_row = 0
         self.began = time.monotonic() - session.seconds
         self._adopt()
 
@@ -80,10 +84,6 @@ class Chief:
     def seconds(self) -> float:
         """That the search has taken."""
         return self.session.seconds if self.session.over else time.monotonic() - self.began
-
-    def longest(self) -> float:
-        """Seconds of the longest trial that is done."""
-        return max((trial.outcome.seconds for trial in self.trials if trial.outcome), default=0.0)
 
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
@@ -100,7 +100,11 @@ class Chief:
         with self.lock, self._stopping_at_errors():
             if not self.stopping:
                 for trial in self._running():
-                    if trial.worker == tuner_id and not self._settle(trial):
+                    if trial.worker != tuner_id:
+                        continue
+                    if self.session.outcome_of(trial) is None:  # it would not ask if it had not been lost with it
+                        self.lost[trial.id] += 1
+                    if not self._settle(trial):
                         return self._hand_out(trial, tuner_id)
                 return self._next(tuner_id)
         return _message(None, "STOPPED")
@@ -135,6 +139,18 @@ class Chief:
                     trial.status = "waiting"
                     self.session.save()
 
+    def give_up_strangers(self, known: Iterable[str], *, seconds: float) -> None:
+        """Let others do what was taken by workers of which nothing is seen.
+
+        Args:
+            known: The ids of those of which something is.
+            seconds: How long a new one has to give a sign.
+        """
+        names = set(known)
+        for trial in self.trials:
+            if trial.status == "running" and trial.worker not in names and time.time() - trial.began > seconds:
+                self.give_up(trial.worker)
+
     def worker_lost(self, worker: str, reason: str) -> None:
         """A worker was lost and will come back.
 
@@ -144,8 +160,7 @@ class Chief:
         """
         with self.lock:
             for trial in self._running():
-                if trial.worker == worker and self.session.outcome_of(trial) is None:
-                    self.lost[trial.id] += 1
+                if trial.worker == worker:
                     self.reasons[trial.id] = reason
 
     # How
@@ -167,7 +182,7 @@ class Chief:
             times = counted(self.lost[trial.id], "worker")
             outcome = Outcome(
                 status="failed",
-                reason=f"{times} lost, the last {self.reasons[trial.id]}",
+                reason=f"{times} lost, the last {self.reasons.get(trial.id, 'on another machine')}",
                 seconds=time.time() - trial.began,
             )
         if outcome is None:
@@ -186,7 +201,7 @@ class Chief:
         return _message(trial, "RUNNING")
 
     def _next(self, worker: str) -> Any:
-        for trial in self.session.trials.values():
+        for trial in list(self.session.trials.values()):
             if trial.status == "waiting" and not self._settle(trial):
                 return self._hand_out(trial, worker)
         if not self.session.over:
@@ -206,7 +221,8 @@ class Chief:
         limit = self.job.max_total_seconds
         if limit is not None and self.seconds() >= limit:
             return self._over(f"the {limit:g} s are over that --max-total-seconds gives the search")
-        for _ in range(MOST_REPLACED):
+        began = time.monotonic()
+        while time.monotonic() - began < REPLACING_SECONDS:
             trial_id = f"{self.session.number:04d}"
             values = self.engine.suggest(trial_id)
             if isinstance(values, Wait):
@@ -218,10 +234,14 @@ class Chief:
             self.session.number += 1
             broken = self.over_budget(values)
             if not broken:
+                self.replaced_in_a_row = 0
                 return self._begin(trial_id, values, worker)
             self.engine.take_back(trial_id)
             self.session.replaced += 1
-        return self._over(f"{MOST_REPLACED} candidates in a row were over a budget, the last with {broken}")
+            self.replaced_in_a_row += 1
+            if self.replaced_in_a_row >= MOST_REPLACED:
+                return self._over(f"{MOST_REPLACED} candidates in a row were over a budget, the last with {broken}")
+        return None  # the worker will ask again
 
     def _exhausted(self, tried: int) -> str:
         if tried >= self.job.max_trials:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,6 +48,7 @@ from recipes.parts.search.static_costs import costs
 from recipes.parts.stage_events import StageCallback
 from recipes.parts.stages import plan_stages
 from recipes.parts.training import StagedRun
+from zoo.errors import InputError
 
 LATENCIES = "latencies.json"
 """In the folder of a search: what was measured, by cut and head pool, for all of its workers."""
@@ -132,7 +134,7 @@ class FinetuneTrials:
             outcome.settings = self._settings(candidate, head_pool)
             begin_run(folder, self.data, outcome.settings)
             with self.lending.lent():
-                classifier = self._build(candidate, head_pool, seed, outcome)
+                classifier = self._build(candidate, head_pool, seed, outcome, budget=False)
                 told = [ReportEpochs(candidate.stages, on_epoch, on_filling), WriteHistory(folder / HISTORY)]
                 staged = self._staged_run(classifier, candidate, seed, told, frozen_layers)
                 results = staged.run()
@@ -192,11 +194,17 @@ class FinetuneTrials:
         began = time.perf_counter()
         if self.shared is not None:
             strength = candidate.augmentation or self.job.augmentation
-            self.shared.require(strength, lambda done, total: on_filling())
+            try:
+                self.shared.require(strength, lambda done, total: on_filling())
+            except InputError as error:  # no room for what all candidates read: each sees to itself
+                print(f"frozen layers do not run once for all trials: {error}", file=sys.stderr)
+                self.shared = None
         return time.perf_counter() - began
 
-    def _build(self, candidate: FineTuning, head_pool: str | None, seed: int, outcome: Outcome) -> Classifier:
-        """Put a head on the network, and note down what the whole costs."""
+    def _build(
+        self, candidate: FineTuning, head_pool: str | None, seed: int, outcome: Outcome, *, budget: bool = True
+    ) -> Classifier:
+        """Put a head on the network, and note down what the whole costs; refuse it if that is too much."""
         keras.utils.set_random_seed(seed)
         classifier = with_head(
             self.network,
@@ -210,7 +218,8 @@ class FinetuneTrials:
             self.costs[key] = costs(classifier.model)
         outcome.parameters, outcome.multiply_adds = self.costs[key]
         outcome.latency_ms = self._latency(classifier, key)
-        require_latency(outcome.latency_ms, self.job.max_latency_ms)
+        if budget:
+            require_latency(outcome.latency_ms, self.job.max_latency_ms)
         return classifier
 
     def _latency(self, classifier: Classifier, key: tuple[str | None, str | None]) -> float:

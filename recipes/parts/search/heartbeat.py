@@ -3,17 +3,25 @@
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from recipes.parts.memory import held_bytes
-from recipes.parts.run_folder import complete_or_absent
 from recipes.parts.search.session import WORKERS
 
 SECONDS = 0.5
 """Between two signs."""
+
+FILLING_SECONDS = 60.0
+"""A batch that frozen layers take longer for is taken for one that hangs."""
+
+PARENT = "ZOO_WORKER_PARENT"
+"""Environment variable: the process that started a worker."""
 
 
 @dataclass(kw_only=True)
@@ -27,8 +35,6 @@ class Pulse:
     """What it runs; "" for nothing."""
     seconds: float = 0.0
     """That the trial has been at it, without what it took to run frozen layers for all trials."""
-    filling: float = 0.0
-    """Seconds since frozen layers have been running for all trials; 0 if they do not."""
     epoch: int = 0
     epochs: int = 0
     memory_bytes: int = 0
@@ -48,14 +54,14 @@ class Heartbeat(threading.Thread):
         super().__init__(daemon=True)
         self.pulse = Pulse(worker=worker, process=os.getpid(), host=socket.gethostname())
         self.path = folder / WORKERS / f"{worker}.json"
-        self.parent = os.getppid()
+        self.parent = int(os.environ.get(PARENT, os.getppid()))
         self.lock = threading.Lock()
-        self.began = self.filling_since = 0.0
+        self.began = self.last_filled = 0.0
 
     def run(self) -> None:
         """Beat."""
         while True:
-            if os.getppid() != self.parent:  # nobody would hear of what it does, and its successor is under way
+            if not self._has_parent():  # nobody would hear of what it does, and its successor is under way
                 os._exit(1)
             self.beat()
             time.sleep(SECONDS)
@@ -63,15 +69,14 @@ class Heartbeat(threading.Thread):
     def beat(self) -> None:
         """Give one sign."""
         with self.lock:
-            now = time.monotonic()
-            self.pulse.filling = now - self.filling_since if self.filling_since else 0.0
-            self.pulse.seconds = now - self.began - self.pulse.filling if self.pulse.trial else 0.0
+            self.pulse.seconds = time.monotonic() - self.began if self.pulse.trial else 0.0
             self.pulse.memory_bytes = held_bytes()
             self.pulse.beats += 1
             values = asdict(self.pulse)
+        beside = self.path.with_name(f".{self.path.stem}-{os.getpid()}")
         try:
-            with complete_or_absent(self.path) as beside:
-                beside.write_text(json.dumps(values), encoding="ascii")
+            beside.write_text(json.dumps(values), encoding="ascii")
+            os.replace(beside, self.path)
         except OSError:  # the next one may be heard
             return
 
@@ -79,7 +84,7 @@ class Heartbeat(threading.Thread):
         """A trial begins."""
         with self.lock:
             self.pulse.trial, self.pulse.epoch, self.pulse.epochs = trial, 0, 0
-            self.began, self.filling_since = time.monotonic(), 0.0
+            self.began, self.last_filled = time.monotonic(), 0.0
 
     def end(self) -> None:
         """It is over."""
@@ -88,21 +93,20 @@ class Heartbeat(threading.Thread):
 
     def epoch(self, done: int, epochs: int) -> None:
         """So many epochs of a trial are done."""
-        self._filled()
         with self.lock:
             self.pulse.epoch, self.pulse.epochs = done, epochs
 
     def filling(self) -> None:
-        """Frozen layers run for all trials."""
+        """Frozen layers have run on a batch for all trials: what that took is not this one's."""
         with self.lock:
-            self.filling_since = self.filling_since or time.monotonic()
+            now = time.monotonic()
+            if self.last_filled and now - self.last_filled < FILLING_SECONDS:
+                self.began += now - self.last_filled
+            self.last_filled = now
 
-    def _filled(self) -> None:
-        """They do no more: what it took is not the trial's."""
-        with self.lock:
-            if self.filling_since:
-                self.began += time.monotonic() - self.filling_since
-                self.filling_since = 0.0
+    def _has_parent(self) -> bool:
+        """Whether the process lives that started this one."""
+        return psutil.pid_exists(self.parent) if sys.platform == "win32" else os.getppid() == self.parent
 
 
 def read_pulse(path: Path) -> Pulse | None:

@@ -67,6 +67,12 @@ class Trial:
         return {name: value for name, value in self.values.items() if not name.startswith("tuner/")}
 
 
+def longest(trials: Iterable[Trial]) -> float:
+    """Seconds of the longest trial that is done; 0 before one is."""
+    done = [trial.outcome.seconds for trial in trials if trial.status == "done" and trial.outcome]
+    return max(done, default=0.0)
+
+
 def sign(objective: Objective) -> int:
     """1 where more is better, -1 where less is."""
     return -1 if objective == "loss" else 1

@@ -110,7 +110,7 @@ def _finals(job: Job, trials: Sequence[Trial]) -> list[str]:
     return [
         "## Winner and default",
         "",
-        "Both were trained again in full, with the same seeds, and then tested. The test split was not touched before. "
+        "Both were trained again in full, with the same seeds, and then tested. Trials never see the test split. "
         "The best score of a search is too good by luck: of many trials the luckiest is taken. These runs are what to "
         "go by.",
         *table(

@@ -15,6 +15,7 @@ from recipes.parts.search.engine import Engine, make_engine
 from recipes.parts.search.hyperparameters import count_combinations, from_json, to_json
 from recipes.parts.search.job import Job
 from recipes.parts.search.session import JOB, STATE, Session, read_session
+from recipes.parts.search.space import split_file
 from recipes.parts.search.space_changes import can_extend, differences
 from zoo.errors import InputError
 
@@ -27,7 +28,6 @@ def begin_or_go_on(
     space: HyperParameters,
     settings: Mapping[str, Any],
     *,
-    of_the_space: Sequence[str],
     extend: bool,
 ) -> tuple[Session, Engine]:
     """Make ready what a search keeps.
@@ -37,19 +37,17 @@ def begin_or_go_on(
         job: What it is.
         space: Its hyperparameters.
         settings: What it was called with, as JSON; whatever may change from one sitting to the next left out.
-        of_the_space: Those of the settings that decide `space`.
         extend: Whether the space may have grown since.
 
     Returns:
         The session, saved, and the engine, where they were.
 
     Raises:
-        InputError: If the folder holds another search; the message says in what it differs.
+        InputError: If the folder holds a search of another space; the message says in what it differs.
     """
-    settings = json.loads(json.dumps(settings))
     if (folder / STATE).exists():
         session = read_session(folder)
-        engine = _go_on(session, job, space, settings, of_the_space, extend=extend)
+        engine = _go_on(session, job, space, extend=extend)
     else:
         session = Session(folder=folder)
         engine = _engine(job, space)
@@ -67,24 +65,33 @@ def _engine(job: Job, space: HyperParameters) -> Engine:
     return make_engine(job.engine, space, job.objective, job.seed, job.max_trials)
 
 
-def _go_on(
-    session: Session,
-    job: Job,
-    space: HyperParameters,
-    settings: Mapping[str, Any],
-    of_the_space: Sequence[str],
-    *,
-    extend: bool,
-) -> Engine:
-    before = json.loads((session.folder / CONFIG).read_text(encoding="ascii"))
-    place = printable(str(session.folder))
+def refuse_another(folder: Path, settings: Mapping[str, Any], *, leave_out: Sequence[str]) -> None:
+    """Raise `InputError` if a folder holds a search that was called with something else.
+
+    Args:
+        folder: Perhaps of a search.
+        settings: As for `begin_or_go_on`.
+        leave_out: Those that are compared elsewhere.
+    """
+    if not (folder / STATE).exists():
+        return
+    before = json.loads((folder / CONFIG).read_text(encoding="ascii"))
+    now = json.loads(json.dumps(settings))
     changed = [
         f"--{name.replace('_', '-')} was {_shown(before.get(name))}, is {_shown(value)}"
-        for name, value in settings.items()
-        if before.get(name) != value and name not in of_the_space
+        for name, value in now.items()
+        if before.get(name) != value and name not in (*leave_out, "files")
     ]
+    files = before.get("files", {}).items()
+    changed += [f"{printable(name)} is another file" for name, digest in files if now["files"].get(name) != digest]
     if changed:
-        raise InputError(f"{place} holds another search: {listed(changed)}. Begin this one with another --out")
+        raise InputError(
+            f"{printable(str(folder))} holds another search: {listed(changed)}. Begin this one with another --out"
+        )
+
+
+def _go_on(session: Session, job: Job, space: HyperParameters, *, extend: bool) -> Engine:
+    place = printable(str(session.folder))
     old = from_json(session.space)
     grown = differences(old, space)
     if grown and not can_extend(old, space):
@@ -112,14 +119,16 @@ def _reopen(session: Session, job: Job, *, grown: bool) -> None:
     trials = sum(not trial.final for trial in session.trials.values())
     in_time = job.max_total_seconds is None or session.seconds < job.max_total_seconds
     more = session.combinations is None or trials + session.replaced < session.combinations or grown
-    if trials < job.max_trials and in_time and more:
+    if session.over and trials < job.max_trials and in_time and more:
         session.over = ""
+        # Another trial may win.
+        session.trials = {name: trial for name, trial in session.trials.items() if trial.final != "winner"}
 
 
 def _sha256(space: str) -> str:
     """Of the file of a user's space."""
-    place, found, _ = space.partition(".py")
-    return hashlib.sha256(Path(place + found).read_bytes()).hexdigest() if found else ""
+    place, _ = split_file(space)
+    return hashlib.sha256(Path(place).read_bytes()).hexdigest() if place.endswith(".py") else ""
 
 
 def _shown(value: Any) -> str:

@@ -60,8 +60,10 @@ class Session:
 
     def outcome_of(self, trial: Trial) -> Outcome | None:
         """What the process that ran a trial wrote down at its end; None before it."""
-        path = self.trial_folder(trial.id) / OUTCOME
-        return Outcome(**json.loads(path.read_text(encoding="ascii"))) if path.exists() else None
+        try:
+            return Outcome(**json.loads((self.trial_folder(trial.id) / OUTCOME).read_text(encoding="ascii")))
+        except (OSError, ValueError, TypeError):  # not there, or no longer whole, as on a disk that was damaged
+            return None
 
 
 _PLAIN = ("engine", "space", "space_sha256", "number", "replaced", "combinations", "seconds", "over")

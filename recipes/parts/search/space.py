@@ -98,13 +98,19 @@ def load_space(name_or_file: str) -> Space:
         from recipes.parts.search.finetune_space import sample_finetuning
 
         return Space("finetune", "finetune", sample_finetuning)
-    place, _, name = name_or_file.rpartition(":") if ".py:" in name_or_file else (name_or_file, "", "")
+    place, name = split_file(name_or_file)
     if not place.endswith(".py"):
         raise unknown_name("space", name_or_file, (*BUILT_IN, "FILE.py", "FILE.py:NAME"))
     file = Path(place).expanduser()
     if not file.is_file():
         raise InputError(f"There is no file {printable(place)!r}. --space takes {', '.join(BUILT_IN)} or a file")
     return _choose(_spaces_in(file), name, printable(place))
+
+
+def split_file(name_or_file: str) -> tuple[str, str]:
+    """The file of a space and the name in it, which may be empty; the name of one of ours stands for a file."""
+    place, _, name = name_or_file.rpartition(":") if ".py:" in name_or_file else (name_or_file, "", "")
+    return place, name
 
 
 def _spaces_in(file: Path) -> dict[str, Space]:

@@ -1,5 +1,6 @@
 """Keep workers alive: start them, replace those that end, and end those that hang or grow too large."""
 
+import math
 import os
 import signal
 import subprocess
@@ -12,8 +13,8 @@ from typing import Any
 
 from recipes.parts.failure import Failed
 from recipes.parts.names import printable
-from recipes.parts.search.heartbeat import Pulse, read_pulse
-from recipes.parts.search.records import Outcome
+from recipes.parts.search.heartbeat import PARENT, Pulse, read_pulse
+from recipes.parts.search.records import FINALS, Outcome
 from recipes.parts.search.session import OUTCOME, TRIALS, WORKERS, write_outcome
 from recipes.parts.search.worker import MEMORY_LIMIT, NO_CHIEF, REPLACE_ME
 
@@ -57,6 +58,7 @@ class Supervisor:
         deadline: Seconds that a trial may take; None to derive it from `longest`.
         on_lost: Told of a worker that was lost, and why, before it is started again.
         longest: Seconds of the longest trial that is done.
+        needed: Whether a worker that has ended as if there were nothing left to do is to be started again.
         command: What a worker runs; it is given the folder.
     """
 
@@ -70,6 +72,7 @@ class Supervisor:
         deadline: float | None,
         on_lost: Callable[[str, str], None],
         longest: Callable[[], float],
+        needed: Callable[[], bool] = lambda: False,
         command: Sequence[str] = (sys.executable, "-m", "recipes.parts.search.worker"),
     ) -> None:
         self.folder = folder
@@ -78,6 +81,7 @@ class Supervisor:
         self.deadline = deadline
         self.on_lost = on_lost
         self.longest = longest
+        self.needed = needed
         self.command = command
         self.threads = max(1, (os.cpu_count() or 1) // len(names))
         self.divided = len(names) > 1
@@ -123,7 +127,9 @@ class Supervisor:
             if pulse.beats != worker.pulse.beats:
                 worker.heard = time.monotonic()
             worker.pulse = pulse
-            worker.has_run = worker.has_run or bool(pulse.trial)
+            if pulse.trial:
+                worker.has_run = True
+                self.stillborn = 0
 
     def _too_much(self, worker: Worker) -> str:
         """Why a worker has to be ended in the middle of what it does, if it has to."""
@@ -133,10 +139,13 @@ class Supervisor:
             return f"gave no sign of life for {silent:.0f} s"
         if not pulse.trial:
             return ""
-        deadline = self.deadline or max(WITHOUT_DEADLINE, 10 * self.longest())
+        # A final run is longer than any trial.
+        given = None if pulse.trial.startswith(FINALS) else self.deadline
+        longest = self.longest()
+        deadline = given or (max(WITHOUT_DEADLINE, 10 * longest) if longest else math.inf)
         if pulse.seconds + silent > deadline:
-            given = "--max-trial-seconds" if self.deadline else "ten times the longest trial before it, or 10 minutes"
-            return f"took more than {deadline:.0f} s ({given})"
+            rule = "--max-trial-seconds" if given else "ten times the longest trial before it, or 10 minutes"
+            return f"took more than {deadline:.0f} s ({rule})"
         if pulse.memory_bytes > MEMORY_FACTOR * self.memory_bytes:
             return (
                 f"held {pulse.memory_bytes / 1e9:.1f} GB; --worker-memory {self.memory_bytes / 1e9:.3g} allows "
@@ -156,23 +165,26 @@ class Supervisor:
 
     def _ended(self, worker: Worker, code: int | None) -> None:
         """A process is gone: start another in its place, unless it had nothing left to do."""
-        if code == 0:
+        if code in (0, NO_CHIEF) and not self.needed():
+            if code == NO_CHIEF and not worker.has_run:
+                raise Failed(f"Nobody answers at {self.address}")
             del self.workers[worker.id]
             return
-        if code == NO_CHIEF:
-            del self.workers[worker.id]
-            return
-        if code is not None and code != REPLACE_ME:
-            self.on_lost(worker.id, self._last_words(worker, code))
-            self.stillborn = 0 if worker.has_run else self.stillborn + 1
+        if code != REPLACE_ME:
+            words = self._last_words(worker, code)
+            if code is not None:
+                self.on_lost(worker.id, words)
+            self.stillborn += not worker.has_run
             if self.stillborn >= STILLBORN:
                 raise Failed(
-                    f"{self.stillborn} workers in a row ended before their first trial; the last one "
-                    f"{self._last_words(worker, code)}. See {printable(str(worker.log))}"
+                    f"{self.stillborn} workers in a row ended before their first trial; the last one {words}. See "
+                    f"{printable(str(worker.log))}"
                 )
         self.workers[worker.id] = self._start(worker.id)
 
-    def _last_words(self, worker: Worker, code: int) -> str:
+    def _last_words(self, worker: Worker, code: int | None) -> str:
+        if code is None:
+            return "had to be ended"
         held = f", while it held {worker.pulse.memory_bytes / 1e9:.1f} GB" if worker.pulse.memory_bytes else ""
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
@@ -188,6 +200,8 @@ class Supervisor:
             "KERASTUNER_TUNER_ID": name,
             "KERASTUNER_ORACLE_IP": host,
             "KERASTUNER_ORACLE_PORT": port,
+            "no_grpc_proxy": host,  # a proxy of the web would not let them through
+            PARENT: str(os.getpid()),
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # a GPU is shared
             MEMORY_LIMIT: str(self.memory_bytes),
             **(self._share_of_cores() if self.divided else {}),

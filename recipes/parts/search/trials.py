@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from recipes.parts.dataset import DataSet
 from recipes.parts.search.attempt import OnEpoch, OnFilling
 from recipes.parts.search.job import Job
 from recipes.parts.search.records import Outcome, Trial
@@ -11,6 +12,9 @@ from recipes.parts.search.space import Space
 
 class Trials(Protocol):
     """Runs trials. Each gives what it would give in a process of its own."""
+
+    data: DataSet
+    """All images of the search."""
 
     def run(self, trial: Trial, folder: Path, on_epoch: OnEpoch, on_filling: OnFilling) -> Outcome:
         """Train a candidate, or go on with one in a round of Hyperband. The test split is not looked at.

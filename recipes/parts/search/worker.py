@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from recipes.parts import runtime
 from recipes.parts.config_file import read_config
 from recipes.parts.memory import held_bytes
+from recipes.parts.run_folder import complete_or_absent
 from recipes.parts.search.heartbeat import Heartbeat
 from recipes.parts.search.job import Job
 from recipes.parts.search.records import Outcome, Trial
@@ -31,6 +32,9 @@ MEMORY_LIMIT = "ZOO_WORKER_MEMORY"
 """Environment variable: bytes above which a worker asks to be replaced."""
 
 IDLE_SECONDS = 0.3
+
+IMAGES = "images.sha256"
+"""In the folder of a search: the fingerprint of its images."""
 
 
 def work(folder: Path) -> int:
@@ -56,6 +60,7 @@ def work(folder: Path) -> int:
     for plugin in job.plugin:
         load_plugin(plugin)
     trials = make_trials(job, load_space(job.space), folder)
+    require_same_images(folder, trials.data.fingerprint)
     oracle_client.TIMEOUT = 120  # seconds in which a chief that lives has answered
     chief = oracle_client.OracleClient(None)
     limit = int(os.environ.get(MEMORY_LIMIT, "0"))
@@ -75,6 +80,16 @@ def work(folder: Path) -> int:
         gc.collect()
         if limit and held_bytes() > limit:
             return REPLACE_ME
+
+
+def require_same_images(folder: Path, fingerprint: str) -> None:
+    """Stop if the images are no longer those of the trials before; whoever comes first writes down what they are."""
+    path = folder / IMAGES
+    if not path.exists():
+        with complete_or_absent(path) as beside:
+            beside.write_text(fingerprint, encoding="ascii")
+    if path.read_text(encoding="ascii") != fingerprint:
+        sys.exit("the images have changed since the search was begun: begin anew with another --out")
 
 
 def _run(trials: "Trials", trial: Trial, place: Path, heartbeat: Heartbeat) -> Outcome:

@@ -192,6 +192,43 @@ def test_a_budget_that_is_measured_makes_room_for_another_trial(tmp_path):
     assert search.chief.session.replaced == 1
 
 
+def test_a_worker_of_another_machine_that_comes_back_twice_has_lost_its_trial(tmp_path):
+    search = Search(tmp_path)
+    first = search.give("there-1")
+    assert search.give("there-1").trial_id == first.trial_id
+    assert search.give("there-1").trial_id != first.trial_id
+    assert search.trials[first.trial_id].outcome.reason == "2 workers lost, the last on another machine"
+
+
+def test_what_a_stranger_took_is_done_by_others(tmp_path):
+    search = Search(tmp_path)
+    given, own = search.give("stranger"), search.give("worker-1")
+    search.chief.give_up_strangers(["worker-1"], seconds=60)
+    assert search.trials[given.trial_id].status == "running"  # it may not have come to give a sign
+    search.chief.give_up_strangers(["worker-1"], seconds=-1)
+    assert search.trials[given.trial_id].status == "waiting"
+    assert search.trials[own.trial_id].status == "running"
+    assert search.give("worker-2").trial_id == given.trial_id
+
+
+def test_a_worker_does_not_wait_for_all_that_is_over_a_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr("recipes.parts.search.chief.REPLACING_SECONDS", 0.0)
+    search = Search(tmp_path, budget=lambda values: "too much")
+    assert search.give().status == "IDLE"
+    monkeypatch.setattr("recipes.parts.search.chief.REPLACING_SECONDS", 1.0)
+    assert search.give().status == "STOPPED"
+    assert search.chief.session.replaced == 4
+
+
+def test_an_outcome_that_was_cut_off_by_a_loss_of_power_is_none(tmp_path):
+    search = Search(tmp_path)
+    given = search.give()
+    (tmp_path / "trials" / given.trial_id / OUTCOME).write_text("")
+    search.start()
+    assert search.trials[given.trial_id].status == "waiting"
+    assert search.give().trial_id == given.trial_id
+
+
 def test_final_runs_come_when_all_trials_have_ended_and_again_if_another_one_wins(tmp_path):
     search = Search(tmp_path, job=replace(JOB, max_trials=2), seeds=(0, 1))
     first, second = search.give("worker-1"), search.give("worker-2")

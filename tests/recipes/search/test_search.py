@@ -227,14 +227,22 @@ def test_a_space_that_has_grown_goes_on_where_it_was_told_to(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_candidate_that_crashes_costs_itself_and_its_reason_is_in_the_table(tmp_path):
+def test_a_candidate_that_cannot_be_built_costs_itself_and_its_reason_is_in_the_table(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text(SPACE.format(widths=[0.5, 1.0]) + '\n    if width == 0.5: raise ZeroDivisionError("half")\n')
-    file.write_text(
-        file.read_text().replace("    return", "    if hp.Choice('x', ['a', 'b']) == 'b': base.no_such\n    return")
+    broken = "    if width == 0.5: raise ZeroDivisionError('half')\n    return"
+    file.write_text(SPACE.format(widths=[1.0, 0.5]).replace("    return", broken))
+    out = ("--out", tmp_path / "search")
+    assert "mine.py, line 8: ZeroDivisionError: half" in zoo_search("--space", file, *SMALL[:-3], *out, code=2)
+    assert not (tmp_path / "search").exists()
+    # What only shows when the network is built costs its trial.
+    unknown = SPACE.format(widths=[1.0, 0.5]).replace(
+        "width=width)", 'width=width, pool="no_such" if width == 0.5 else None)'
     )
-    message = zoo_search("--space", file, *SMALL[:-3], "--out", tmp_path / "search", code=2)
-    assert "mine.py, line" in message  # found when the space is looked at, before anything is trained
+    file.write_text(unknown)
+    zoo_search("--space", file, *SMALL[:-3], "--engine", "grid", "--max-params", 10**9, *out)
+    found = results(tmp_path / "search")
+    assert sorted(row["status"] for row in found) == ["done", "done", "failed", "failed"]
+    assert all("no_such" in row["reason"] for row in found if row["status"] == "failed")
 
 
 @pytest.mark.slow
@@ -243,19 +251,40 @@ def test_workers_from_elsewhere_join_and_what_is_lost_with_them_is_done_by_other
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    chief = subprocess.Popen(
-        command(*SMALL, "--max-trials", 10, "--engine", "random", "--address", address, "--out", folder),
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
+    flags = (*SMALL, "--max-trials", 12, "--engine", "random", "--address", address, "--out", folder)
+    chief = subprocess.Popen(command(*flags), env=environment(), stdout=subprocess.DEVNULL)
     while not (folder / "session.json").exists():
         assert chief.poll() is None
         time.sleep(0.2)
-    helping = subprocess.run(
-        command("--join", address, "--out", folder), env=environment(), capture_output=True, text=True, timeout=600
-    )
-    assert helping.returncode == 0, helping.stderr
+    joined = subprocess.Popen(command("--join", address, "--out", folder), env=environment(), stdout=subprocess.DEVNULL)
+
+    def taken():
+        return [trial for trial in trials(folder) if not trial["worker"].startswith("worker-")]
+
+    while not any(trial["status"] == "running" for trial in taken()):
+        assert chief.poll() is None
+        time.sleep(0.05)
+    joined.kill()  # and with it, as it has no parent any more, its worker
     assert chief.wait(600) == 0
     found = trials(folder)
-    assert [trial["status"] for trial in found] == ["done"] * 10
-    assert len({trial["worker"] for trial in found}) == 2
+    assert [trial["status"] for trial in found] == ["done"] * 12
+    assert len({json.dumps(trial["values"]) for trial in found}) == 12
+
+
+def test_a_search_that_was_killed_before_it_began_can_begin(tmp_path, capsys):
+    for name in (".under-way", "config.json", ".search-123.json"):
+        (tmp_path / name).touch()
+    # It gets as far as to look at the space.
+    assert search.main(["--vary", "colour", "--out", str(tmp_path)]) == 2
+    assert "Unknown hyperparameter 'colour'" in capsys.readouterr().err
+
+
+def test_a_space_for_another_recipe_is_refused(small, capsys):
+    folder, _ = small
+    assert search.main(["--preset", "smoke", "--vary", "--space", "finetune", "--out", str(folder)]) == 2
+    assert "holds a search for `zoo train`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["my.pylons/a.py", ".pyenv/a.py:wide"])
+def test_a_file_of_a_space_may_be_anywhere(name):
+    assert search.whole_space(search.Config(space=name)) == str(Path.cwd() / name)

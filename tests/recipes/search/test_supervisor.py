@@ -25,13 +25,15 @@ number = len(list(folder.glob("born-*")))
 (folder / f"born-{number}").write_text(" ".join([os.environ["KERASTUNER_ORACLE_IP"],
     os.environ["KERASTUNER_ORACLE_PORT"], os.environ.get("TF_NUM_INTRAOP_THREADS", "all")]))
 mode = modes[min(number, len(modes) - 1)]
-def beat(beats, trial="0000", seconds=0.0, memory=0):
+def beat(beats, trial=os.environ.get("TRIAL", "0000"), seconds=0.0, memory=0):
     pulse = dict(worker=name, process=os.getpid(), trial=trial, seconds=seconds, memory_bytes=memory, beats=beats)
     beside = folder / "workers" / f".{name}-{os.getpid()}"
     beside.write_text(json.dumps(pulse))
     beside.replace(folder / "workers" / f"{name}.json")
 if mode == "done":
     sys.exit(0)
+if mode == "unreached":
+    sys.exit(76)
 if mode == "stillborn":
     sys.exit("no such module: made_up")
 beat(1)
@@ -144,6 +146,42 @@ def test_a_worker_that_gives_no_sign_is_ended(tmp_path, monkeypatch):
 def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
     workers = Workers(tmp_path, "large done").watch()
     assert workers.outcome["reason"].startswith("held 7.0 GB; --worker-memory 4 allows")
+
+
+def test_without_a_deadline_the_first_trial_may_take_any_time(tmp_path):
+    workers = Workers(tmp_path, "slow", deadline=None)
+    for _ in range(40):
+        workers.supervisor.look()
+        time.sleep(0.05)
+    (pulse,) = workers.supervisor.pulses()
+    assert pulse.seconds > 100
+    assert workers.outcome is None
+    workers.supervisor.stop()
+
+
+def test_a_final_run_may_take_longer_than_a_trial(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIAL", "winner-0")
+    (tmp_path / "trials" / "winner-0").mkdir(parents=True)
+    workers = Workers(tmp_path, "slow", deadline=1.0)
+    for _ in range(30):
+        workers.supervisor.look()
+        time.sleep(0.05)
+    assert workers.supervisor.pulses()[0].seconds > 10
+    assert len(workers.born) == 1
+    workers.supervisor.stop()
+
+
+def test_a_worker_that_ends_while_there_is_work_is_replaced(tmp_path):
+    needed = [True, True, False]
+    workers = Workers(tmp_path, "crash done", needed=lambda: needed.pop(0)).watch()
+    assert [words for _, words in workers.lost][1].startswith("ended with exit code 0")
+    assert len(workers.born) == 3
+
+
+def test_a_chief_that_nobody_reaches_is_said_so(tmp_path):
+    workers = Workers(tmp_path, "unreached")
+    with pytest.raises(Failed, match=r"Nobody answers at 127\.0\.0\.1:8600"):
+        workers.watch()
 
 
 def test_what_a_hung_worker_had_finished_is_kept(tmp_path):
