@@ -43,16 +43,28 @@ class Session:
     combinations: int | None = None
     seconds: float = 0.0
     over: str = ""
+    _ended: dict[str, tuple[Trial, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     def save(self) -> None:
         """Write it down."""
         values = {
             "format": FORMAT,
-            "trials": [asdict(trial) for trial in self.trials.values()],
+            "trials": [self._plain(trial) for trial in self.trials.values()],
             **{name: getattr(self, name) for name in _PLAIN},
         }
         with complete_or_absent(self.folder / STATE) as beside:
-            beside.write_text(to_json(values), encoding="ascii")
+            # Not indented, which takes ten times as long: it is written twice a trial.
+            beside.write_text(json.dumps(values, allow_nan=False), encoding="ascii")
+
+    def _plain(self, trial: Trial) -> dict[str, Any]:
+        """A trial as JSON; one that has ended is made so once."""
+        if trial.outcome is None:
+            return asdict(trial)
+        ended, plain = self._ended.get(trial.id, (None, {}))
+        if ended is not trial:
+            plain = asdict(trial)
+            self._ended[trial.id] = trial, plain
+        return plain
 
     def trial_folder(self, trial_id: str) -> Path:
         """Where a trial keeps its files."""
