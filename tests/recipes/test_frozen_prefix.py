@@ -384,7 +384,7 @@ def test_a_plan_changes_nothing(tmp_path):
         run = make_run(classifier, STAGES, tmp_path / str(planned), fold=False)
         if planned:
             plans = run.plan()
-            assert [plan.cut for plan in plans] == ["head_pool", "two_add", "one_noise"]
+            assert [plan.cut for plan in plans] == ["head_pool", "two_add", "one_relu"]
             assert [plan.fill_images for plan in plans] == [64, 0, 0]
             assert all(plan.epoch_seconds > 0 for plan in plans)
             assert plans[1].cache_bytes == 64 * SIZE * SIZE * 4 * 4

@@ -213,7 +213,7 @@ class Chief:
         coming = self._final_to_come()
         if coming:
             return self._begin(*coming[0], worker)
-        return _message(None, "IDLE" if self._running() else "STOPPED")
+        return _message(None, "STOPPED" if self.session.over and not self._running() else "IDLE")
 
     def _suggest(self, worker: str) -> Any:
         """A new trial; None if there is none to begin now."""

@@ -135,19 +135,31 @@ def state(network):
 
 
 @pytest.mark.usefixtures("any_latency")
-def test_the_network_is_put_back_bit_for_bit(trials, tmp_path):
+def test_a_trial_says_what_it_did_and_puts_the_network_back(root, trials, tmp_path):
     before = state(trials.network)
     moved = []
 
     def look(done, total, logs):
-        moved.append(state(trials.network)[0] != before[0])
+        moved.append((done, total, state(trials.network)[0] != before[0]))
 
-    outcome = run(trials, tmp_path, on_epoch=look, unfreeze="last:2")
-    assert (outcome.status, outcome.reason, outcome.epochs) == ("done", "", 3)
-    assert moved == [False, False, True], "the second stage trains the network"
-    assert state(trials.network) == before
+    values = {"cut": "stage2_block1", "pool": "gem", "augmentation": "light", "unfreeze": "last:2"}
+    outcome = run(trials, tmp_path, on_epoch=look, **values)
+    assert (outcome.status, outcome.reason, outcome.epochs, outcome.test) == ("done", "", 3, {})
+    assert moved == [(1, 3, False), (2, 3, False), (3, 3, True)], "the second stage trains the network"
+    assert state(trials.network) == before, "bit for bit, as is what may train, and nothing is built on it any more"
     assert run(trials, tmp_path, unfreeze="last:9").status == "failed", "there are not so many blocks"
     assert state(trials.network) == before
+    candidate = FineTuning(cut="stage2_block1", head_pool="gem", stages=(Stage(name="head"),))
+    assert (outcome.parameters, outcome.multiply_adds) == make_static_costs(make_job(root))(candidate)
+    (tmp_path / "best.json").write_text(json.dumps(outcome.settings))
+    config = read_config(finetune.Config, tmp_path / "best.json")
+    finetune.check_config(config, finetune.find(config.backbone))
+    assert [(stage.name, stage.unfreeze, stage.epochs, stage.augment) for stage in config.stages] == [
+        ("head", "head", 2, False),
+        ("tuned", "last:2", 1, True),
+    ]
+    assert (config.cut, config.head_pool, config.augmentation, config.views) == ("stage2_block1", "gem", "light", 2)
+    assert (config.image_size, config.batch_size, config.seed) == (32, 8, 0)
 
 
 @pytest.mark.slow
@@ -194,22 +206,6 @@ def test_without_a_cache_it_comes_to_nearly_the_same(root, trials, tmp_path):
     assert outcome.validation["loss"] == pytest.approx(kept.validation["loss"], rel=1e-3)
     assert fills.batches == 0
     assert not outcome.settings["cache"]
-
-
-@pytest.mark.usefixtures("any_latency")
-def test_a_trial_says_what_it_did(root, trials, tmp_path):
-    outcome = run(trials, tmp_path, cut="stage2_block1", pool="gem", augmentation="light", unfreeze="last:2")
-    candidate = FineTuning(cut="stage2_block1", head_pool="gem", stages=(Stage(name="head"),))
-    assert (outcome.parameters, outcome.multiply_adds) == make_static_costs(make_job(root))(candidate)
-    (tmp_path / "best.json").write_text(json.dumps(outcome.settings))
-    config = read_config(finetune.Config, tmp_path / "best.json")
-    finetune.check_config(config, finetune.find(config.backbone))
-    assert [(stage.name, stage.unfreeze, stage.epochs, stage.augment) for stage in config.stages] == [
-        ("head", "head", 2, False),
-        ("tuned", "last:2", 1, True),
-    ]
-    assert (config.cut, config.head_pool, config.augmentation, config.views) == ("stage2_block1", "gem", "light", 2)
-    assert (config.image_size, config.batch_size, config.seed) == (32, 8, 0)
 
 
 def test_latency_is_measured_once_for_a_cut_and_a_pool(root, trials, tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ def test_a_final_run_may_take_longer_than_a_trial(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_ends_while_there_is_work_is_replaced(tmp_path):
-    needed = [True, True, False]
+    needed = [True, False]
     workers = Workers(tmp_path, "crash done", needed=lambda: needed.pop(0)).watch()
     assert [words for _, words in workers.lost][1].startswith("ended with exit code 0")
     assert len(workers.born) == 3
