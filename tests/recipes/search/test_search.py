@@ -74,6 +74,7 @@ def test_the_smoke_preset_leaves_a_report_and_a_configuration(small):
     assert config.spec.stages[0].filters == best["outcome"]["settings"]["spec"]["stages"][0]["filters"]
 
 
+@pytest.mark.slow
 def test_the_same_command_has_nothing_left_to_do(small):
     folder, _ = small
     before = (folder / "session.json").read_text()
@@ -232,7 +233,7 @@ def test_a_candidate_that_cannot_be_built_costs_itself_and_its_reason_is_in_the_
     broken = "    if width == 0.5: raise ZeroDivisionError('half')\n    return"
     file.write_text(SPACE.format(widths=[1.0, 0.5]).replace("    return", broken))
     out = ("--out", tmp_path / "search")
-    assert "mine.py, line 8: ZeroDivisionError: half" in zoo_search("--space", file, *SMALL[:-3], *out, code=2)
+    assert "mine.py, line 9: ZeroDivisionError: half" in zoo_search("--space", file, *SMALL[:-3], *out, code=2)
     assert not (tmp_path / "search").exists()
     # What only shows when the network is built costs its trial.
     unknown = SPACE.format(widths=[1.0, 0.5]).replace(
