@@ -266,6 +266,7 @@ def test_workers_from_elsewhere_join_and_what_is_lost_with_them_is_done_by_other
         assert chief.poll() is None
         time.sleep(0.05)
     joined.kill()  # and with it, as it has no parent any more, its worker
+    joined.wait()
     assert chief.wait(600) == 0
     found = trials(folder)
     assert [trial["status"] for trial in found] == ["done"] * 12
