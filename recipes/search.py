@@ -20,9 +20,7 @@ import math
 import os
 import re
 import shlex
-import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,7 +28,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import tyro
 
 from recipes.parts import runtime
@@ -45,10 +42,10 @@ from recipes.parts.names import counted, printable
 from recipes.parts.networks import find_spec
 from recipes.parts.run_folder import LOCK
 from recipes.parts.search.job import EngineName, Job, Recipe
-from recipes.parts.search.records import Objective, best_trial, longest
-from recipes.parts.search.session import JOB, STATE, read_session
+from recipes.parts.search.records import Objective, best_trial
+from recipes.parts.search.session import JOB, STATE, Session
 from recipes.parts.search.space import split_file
-from recipes.parts.search.supervisor import SILENT, OtherMachines, Supervisor
+from recipes.parts.search.trial_lists import searched
 from recipes.parts.settings import check_settings
 from zoo import load_plugin
 from zoo.errors import InputError
@@ -192,8 +189,16 @@ def run(config: Config) -> Path:
     check_config(config)
     folder = folder_of(config)
     if config.join is not None:
+        from recipes.parts.search.joining import join
+
         with Display() as display:
-            join(config, folder, display)
+            join(
+                folder,
+                config.join,
+                workers=config.workers,
+                memory_bytes=memory_bytes(config),
+                display=display,
+            )
         return folder
     if folder.exists() and not (folder / STATE).exists() and not all(map(of_a_beginning, folder.iterdir())):
         raise InputError(f"{printable(str(folder))} holds something else than a search. Choose another with --out")
@@ -258,37 +263,16 @@ def check_config(config: Config) -> None:
     for pair in config.fix:
         if "=" not in pair:
             raise InputError(f"--fix takes NAME=VALUE, as in optimizer=adamw. Received: {pair}")
+    if not config.plugin:  # which may register them
+        if config.space == "architecture":
+            find_spec(config.model)
+        elif config.space == "finetune":
+            check_weights(find(config.backbone), config.weights)
 
 
-def join(config: Config, folder: Path, display: Display) -> None:
-    """Let workers of this machine take trials of a search on another one."""
-    read_session(folder)  # or there is none
-    job = read_config(Job, folder / JOB)
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    names = [f"{host}-{os.getpid()}-{number}" for number in range(1, config.workers + 1)]
-    supervisor = Supervisor(
-        folder,
-        names,
-        config.join or "",
-        memory_bytes=worker_memory(config),
-        deadline=job.max_trial_seconds,
-        on_lost=lambda worker, reason: display.say(f"{worker} {reason}"),
-        longest=lambda: longest(read_session(folder).trials.values()),
-    )
-    display.say(f"{', '.join(names)} for the search in {printable(str(folder))}, at {config.join}")
-    try:
-        while supervisor.alive():
-            supervisor.look()
-            time.sleep(0.5)
-    finally:
-        supervisor.stop()
-
-
-def worker_memory(config: Config) -> int:
-    """Bytes that a worker may hold."""
-    if config.worker_memory is not None:
-        return int(config.worker_memory * 1e9)
-    return int(0.8 * psutil.virtual_memory().total / config.workers)
+def memory_bytes(config: Config) -> int | None:
+    """What a worker may hold; None for its share of the machine."""
+    return None if config.worker_memory is None else int(config.worker_memory * 1e9)
 
 
 def search(config: Config, folder: Path, display: Display) -> None:
@@ -300,17 +284,14 @@ def search(config: Config, folder: Path, display: Display) -> None:
         tf.config.set_visible_devices([], "GPU")  # it is for the workers
     # These import TensorFlow, which has to be started first.
     from keras_tuner.engine.hyperparameters import Fixed
-    from threadpoolctl import threadpool_limits
 
     from recipes.parts.search.bases import find_base, static_budget
-    from recipes.parts.search.chief import Chief, serve
     from recipes.parts.search.exploring import explore
-    from recipes.parts.search.final_runs import verdict
+    from recipes.parts.search.final_runs import final_table, verdict
     from recipes.parts.search.fixing import fix, keep_only
-    from recipes.parts.search.hyperparameters import count_combinations
-    from recipes.parts.search.live_table import LiveTable, Running, final_table
     from recipes.parts.search.report import make_report
     from recipes.parts.search.resuming import begin_or_go_on, refuse_another
+    from recipes.parts.search.sitting import sit
     from recipes.parts.search.space import load_space
 
     # 1. What is searched, and how far that has come.
@@ -334,70 +315,28 @@ def search(config: Config, folder: Path, display: Display) -> None:
         times = Counter(each.name for each in hyperparameters.space)
         fixed = [each for each in hyperparameters.space if isinstance(each, Fixed) and times[each.name] == 1]
         job = replace(job, fix={each.name: each.value for each in fixed})
+        over_budget = static_budget(job, space, base, hyperparameters)
     session, engine = begin_or_go_on(folder, job, hyperparameters, kept, extend=config.extend)
-    for line in described(job, hyperparameters, count_combinations(hyperparameters), len(session.trials)):
+    for line in described(job, session, hyperparameters):
         display.say(line)
 
-    # 2. Trials, in workers, and final runs. The cores are for the workers.
-    names = [f"worker-{number}" for number in range(1, config.workers + 1)]
-    with (
-        threadpool_limits(1),
-        LiveTable(display, job, workers=config.workers, defaults=hyperparameters.values, spent=session.seconds) as live,
-    ):
-        chief = Chief(
-            session,
-            engine,
-            job,
-            over_budget=static_budget(job, space, base, hyperparameters),
-            final_seeds=range(config.seeds),
-            say=live.say,
-        )
-        server, address = serve(chief, config.address, threads=2 * config.workers + 8)
-        supervisor = Supervisor(
-            folder,
-            names,
-            address,
-            memory_bytes=worker_memory(config),
-            deadline=job.max_trial_seconds,
-            on_lost=chief.worker_lost,
-            longest=lambda: longest(chief.trials),
-            needed=lambda: not chief.finished(),
-        )
-        others = OtherMachines(folder, names, on_gone=chief.give_up)
-        try:
-            while not chief.finished():
-                supervisor.look()
-                running = [
-                    Running(
-                        worker=pulse.worker,
-                        trial_id=pulse.trial,
-                        epoch=pulse.epoch,
-                        epochs=pulse.epochs,
-                        seconds=pulse.seconds,
-                        memory_bytes=pulse.memory_bytes,
-                    )
-                    for pulse in (*supervisor.pulses(), *others.look())
-                ]
-                known = [*names, *(each.worker for each in running)]
-                chief.give_up_strangers(known, seconds=SILENT)
-                live.update(chief.trials, running, replaced=session.replaced)
-                time.sleep(0.2)
-        except KeyboardInterrupt:
-            live.say(
-                f"what is done is kept; the same command goes on, and --report {shlex.quote(str(folder))} shows it"
-            )
-            raise
-        finally:
-            supervisor.stop()
-            server.stop(None)
-        live.update(chief.trials, replaced=session.replaced)
-    if chief.stopping:
-        raise Failed(chief.stopping)
+    # 2. Trials, in workers, and final runs.
+    trials = sit(
+        session,
+        engine,
+        job,
+        over_budget=over_budget,
+        final_seeds=range(config.seeds),
+        workers=config.workers,
+        memory_bytes=memory_bytes(config),
+        address=config.address,
+        display=display,
+        defaults=hyperparameters.values,
+    )
 
     # 3. What came out.
     with display.working("writing the report"):
         page = make_report(folder)
-    trials = chief.trials
     if trials and best_trial(trials, job.objective) is None:
         raise Failed(f"no trial could be trained; see {printable(str(page))}")
     if told := verdict(trials, job.objective):
@@ -443,40 +382,27 @@ def settle(config: Config, recipe: Recipe, *, gpu: bool, display: Display) -> Jo
     for name in ("image_size", "batch_size", "augmentation"):
         if not getattr(config, name):
             display.say(f"  {defaults.reasons[name]}")
+    for notice in found.notices:
+        display.say(f"  {notice}")
     weights = Path(config.weights).expanduser()
     model = config.model if recipe == "train" else config.backbone
-    return Job(
-        space=whole_space(config),
-        recipe=recipe,
-        data=found.source.name if config.data.startswith(("folder:", "idx:")) else config.data,
-        model=str(Path(model).expanduser().absolute()) if model.endswith(".json") else model,
-        weights=str(weights.absolute()) if weights.is_file() else config.weights,
-        plugin=tuple(plugin.expanduser().absolute() for plugin in config.plugin),
-        engine=config.engine,
-        objective=config.objective,
-        seed=config.seed,
-        max_trials=config.max_trials,
-        max_params=config.max_params,
-        max_multiply_adds=config.max_multiply_adds,
-        max_latency_ms=config.max_latency_ms,
-        max_trial_seconds=config.max_trial_seconds,
-        max_total_seconds=config.max_total_seconds,
-        fix={},
-        image_size=config.image_size or defaults.image_size,
-        batch_size=config.batch_size or defaults.batch_size,
-        resize=config.resize,
-        augmentation=config.augmentation or defaults.augmentation,
-        horizontal_flip=config.horizontal_flip,
-        bad_images=config.bad_images,
-        epochs=epochs,
-        final_epochs=defaults.epochs,
-        num_classes=len(found.classes),
-        memory_budget=config.memory_budget,
-        cache=config.cache,
-        cache_limit=config.cache_limit,
-        views=config.views,
-        deterministic=config.deterministic,
-    )
+    given = {name: getattr(config, name) for name in Job.__dataclass_fields__ if name in Config.__dataclass_fields__}
+    settled: dict[str, Any] = {
+        "space": whole_space(config),
+        "recipe": recipe,
+        "data": found.source.name if config.data.startswith(("folder:", "idx:")) else config.data,
+        "model": str(Path(model).expanduser().absolute()) if model.endswith(".json") else model,
+        "weights": str(weights.absolute()) if weights.is_file() else config.weights,
+        "plugin": tuple(plugin.expanduser().absolute() for plugin in config.plugin),
+        "fix": {},  # known when the space is
+        "image_size": config.image_size or defaults.image_size,
+        "batch_size": config.batch_size or defaults.batch_size,
+        "augmentation": config.augmentation or defaults.augmentation,
+        "epochs": epochs,
+        "final_epochs": defaults.epochs,
+        "num_classes": len(found.classes),
+    }
+    return Job(**{**given, **settled})
 
 
 def digests_of_files(config: Config) -> dict[str, str]:
@@ -499,14 +425,15 @@ def whole_space(config: Config) -> str:
     return ":".join(filter(None, [str(Path(place).expanduser().absolute()), name]))
 
 
-def described(job: Job, space: Any, combinations: int | None, trials: int) -> list[str]:
+def described(job: Job, session: Session, space: Any) -> list[str]:
     """What the search is about to do, in a few lines."""
     names = list(dict.fromkeys(each.name for each in space.space if each.name not in job.fix))
-    size = "no end of combinations" if combinations is None else counted(combinations, "combination")
+    all_of = session.combinations
+    size = "no end of combinations" if all_of is None else counted(all_of, "combination")
     lines = [f"searching {counted(len(names), 'hyperparameter')}, {size}: {', '.join(map(printable, names))}"]
-    if trials:
-        lines.append(f"going on behind {counted(trials, 'trial')}")
-    if combinations is not None and combinations < job.max_trials:
+    if trials := searched(session.trials.values()):
+        lines.append(f"going on behind {counted(len(trials), 'trial')}")
+    if all_of is not None and all_of < job.max_trials:
         lines.append(
             f"the space has fewer combinations than the {job.max_trials} trials of --max-trials: each is tried once"
         )

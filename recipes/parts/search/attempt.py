@@ -9,6 +9,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from recipes.parts.failure import Failed
+from recipes.parts.search.forgetting import forget_trial
 from recipes.parts.search.records import Outcome
 from recipes.parts.stage_events import StageCallback, StageResult, StageStart
 from recipes.parts.stages import Stage
@@ -28,7 +29,7 @@ class OverBudget(Exception):
 
 
 def attempt(run: Callable[[Outcome], None], folder: Path) -> Outcome:
-    """Run a candidate to its end, whatever that is.
+    """Run a candidate to its end, whatever that is, and leave nothing of it in memory.
 
     Args:
         run: Fills in an outcome that says `done`. What it took is added to its `seconds`, which may begin below 0 for
@@ -53,6 +54,7 @@ def attempt(run: Callable[[Outcome], None], folder: Path) -> Outcome:
         outcome.status, outcome.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
         (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
     outcome.seconds += time.perf_counter() - began
+    forget_trial()
     return outcome
 
 

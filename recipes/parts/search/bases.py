@@ -43,9 +43,14 @@ def static_budget(
 
     Returns:
         A function from values to what is over, in a few words; "" if nothing is.
+
+    Raises:
+        InputError: If not even the default can be built, as for images that are too small.
     """
     limits = {"parameters": job.max_params, "multiply-adds": job.max_multiply_adds}
     static_costs = make_static_costs(job)
+    if job.recipe == "train":  # a backbone has been built to find its blocks
+        static_costs(sampled(space, base, {}, hyperparameters))
 
     def over(values: Mapping[str, Any]) -> str:
         if not any(limits.values()):

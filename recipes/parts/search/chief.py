@@ -127,10 +127,6 @@ class Chief:
             if known is not None and known.status == "running":
                 self._settle(known)
 
-    def get_space(self) -> Any:
-        """Not needed: what is searched is known before the search."""
-        return keras_tuner.HyperParameters()
-
     def give_up(self, worker: str) -> None:
         """A worker is gone for good, as with its whole computer: another one is to do what it did."""
         with self.lock:

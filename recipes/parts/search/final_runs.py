@@ -65,9 +65,10 @@ def verdict(trials: Iterable[Trial], objective: Objective) -> str:
     name = f"test {MEASURES[objective]}"
     direction = sign(objective)
     difference = statistics.fmean(winner) - statistics.fmean(default)
+    more_or_less = f"the winner has {abs(difference):.4f} {'more' if difference > 0 else 'less'}"
     numbers = (
-        f"The winner has a {name} of {_span(winner)}, the default of {_span(default)}; on average the winner has "
-        f"{abs(difference):.4f} {'more' if difference > 0 else 'less'}."
+        f"The winner has a {name} of {_span(winner)}, the default of {_span(default)}; on average "
+        f"{more_or_less if abs(difference) >= 5e-5 else 'they are alike'}."
     )
     if min(direction * value for value in winner) > max(direction * value for value in default):
         return f"The search helped: the worst run of the winner is better than the best of the default. {numbers} " + (

@@ -34,7 +34,6 @@ from recipes.parts.search.candidates import AugmentationName, FineTuning
 from recipes.parts.search.exploring import explore, sampled
 from recipes.parts.search.finetune_space import Pretrained
 from recipes.parts.search.fixing import fix
-from recipes.parts.search.forgetting import forget_trial
 from recipes.parts.search.job import Job
 from recipes.parts.search.job_data import read_data
 from recipes.parts.search.latency import latency_ms
@@ -118,7 +117,7 @@ class FinetuneTrials:
                 )
                 note_results(outcome, staged.run(until=until_epoch(trial.values, candidate.stages)))
 
-        return self._alone(train, folder)
+        return attempt(train, folder)
 
     def final(self, trial: Trial, folder: Path, seed: int, on_epoch: OnEpoch, on_filling: OnFilling) -> Outcome:
         """Train the winner, or the backbone by the default strategy, as `zoo finetune` does; see `Trials.final`."""
@@ -154,13 +153,7 @@ class FinetuneTrials:
                     began=began,
                 )
 
-        return self._alone(train, folder)
-
-    def _alone(self, train: Any, folder: Path) -> Outcome:
-        """Attempt something, and leave nothing behind."""
-        outcome = attempt(train, folder)
-        forget_trial()
-        return outcome
+        return attempt(train, folder)
 
     def _candidate(self, trial: Trial) -> FineTuning:
         candidate = sampled(self.space, self.base, trial.hyperparameters, self.hyperparameters)

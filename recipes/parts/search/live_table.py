@@ -4,7 +4,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -16,24 +15,10 @@ from recipes.parts.cost_tables import add_row, table
 from recipes.parts.display import Display, duration
 from recipes.parts.names import printable
 from recipes.parts.search.final_runs import MEASURES
-from recipes.parts.search.final_runs import final_table as final_table
+from recipes.parts.search.heartbeat import Pulse
 from recipes.parts.search.job import Job
 from recipes.parts.search.records import Trial, best_trial
 from recipes.parts.search.trial_lists import number, reason, score, scored, searched, settings, without_fixed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """What a worker is doing."""
-
-    worker: str
-    trial_id: str
-    epoch: int = 0
-    """That are done."""
-    epochs: int = 0
-    """That the trial may take; 0 before that is known."""
-    seconds: float = 0.0
-    memory_bytes: int = 0
 
 
 class LiveTable:
@@ -97,7 +82,7 @@ class LiveTable:
         """Show a line, such as that a worker was lost; on a terminal it stays above the table."""
         self.display.say(printable(line))
 
-    def update(self, trials: Sequence[Trial], running: Sequence[Running] = (), *, replaced: int = 0) -> None:
+    def update(self, trials: Sequence[Trial], running: Sequence[Pulse] = (), *, replaced: int = 0) -> None:
         """Show the state of things. Trials that had ended before the first call are not told again.
 
         Args:
@@ -134,14 +119,12 @@ class LiveTable:
         told = f"(best {score(best):.3f}, {best.id})" if best and best.id != trial.id else "(the best so far)"
         return f"{trial.id}  done  {name} {score(trial):.3f}  {told}  {seconds}   {settings(trial.hyperparameters)}"
 
-    def _table(self, trials: Sequence[Trial], running: Sequence[Running], replaced: int) -> Group:
+    def _table(self, trials: Sequence[Trial], running: Sequence[Pulse], replaced: int) -> Group:
         workers = table("worker", "trial", "epoch", "time", "memory, GB", words=2)
         for one in running:
             epoch = f"{one.epoch} of {one.epochs}" if one.epochs else ""
             memory = f"{one.memory_bytes / 1e9:.2f}" if one.memory_bytes else ""
-            add_row(
-                workers, (one.worker, one.trial_id or "-", epoch, duration(one.seconds) if one.trial_id else "", memory)
-            )
+            add_row(workers, (one.worker, one.trial or "-", epoch, duration(one.seconds) if one.trial else "", memory))
         foot = Text(self._counts(trials, replaced), style="dim")
         for line in (self.head, foot):
             line.no_wrap, line.overflow = True, "ellipsis"

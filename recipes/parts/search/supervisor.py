@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from recipes.parts.failure import Failed
 from recipes.parts.names import printable
 from recipes.parts.search.heartbeat import PARENT, Pulse, read_pulse
@@ -27,6 +29,9 @@ WITHOUT_DEADLINE = 600.0
 SILENT = 60.0
 """Seconds after which a worker that gives no sign is taken for one that hangs. Native code can hold up Python's
 threads, but not for so long."""
+
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, what all workers together may hold where nothing else is said."""
 
 MEMORY_FACTOR = 1.5
 """Of the limit at which a worker is replaced after a trial, what ends it in the middle of one."""
@@ -54,7 +59,7 @@ class Supervisor:
         folder: Of the search.
         names: Of the workers.
         address: `HOST:PORT` of the chief.
-        memory_bytes: What a worker may hold.
+        memory_bytes: What a worker may hold; None for its share of 80 % of the machine's memory.
         deadline: Seconds that a trial may take; None to derive it from `longest`.
         on_lost: Told of a worker that was lost, and why, before it is started again.
         longest: Seconds of the longest trial that is done.
@@ -68,7 +73,7 @@ class Supervisor:
         names: list[str],
         address: str,
         *,
-        memory_bytes: int,
+        memory_bytes: int | None,
         deadline: float | None,
         on_lost: Callable[[str, str], None],
         longest: Callable[[], float],
@@ -77,7 +82,8 @@ class Supervisor:
     ) -> None:
         self.folder = folder
         self.address = address
-        self.memory_bytes = memory_bytes
+        share = int(MEMORY_SHARE * psutil.virtual_memory().total / len(names))
+        self.memory_bytes = share if memory_bytes is None else memory_bytes
         self.deadline = deadline
         self.on_lost = on_lost
         self.longest = longest

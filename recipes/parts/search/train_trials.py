@@ -29,7 +29,6 @@ from recipes.parts.search.attempt import (
 from recipes.parts.search.candidates import Architecture
 from recipes.parts.search.exploring import explore, sampled
 from recipes.parts.search.fixing import fix
-from recipes.parts.search.forgetting import forget_trial
 from recipes.parts.search.job import Job
 from recipes.parts.search.job_data import read_data
 from recipes.parts.search.latency import latency_ms
@@ -80,7 +79,7 @@ class TrainTrials:
             )
             note_results(outcome, staged.run(until=until_epoch(trial.values, stages)))
 
-        return self._alone(train, folder)
+        return attempt(train, folder)
 
     def final(self, trial: Trial, folder: Path, seed: int, on_epoch: OnEpoch, on_filling: OnFilling) -> Outcome:
         """Train the winner or the base model on the full budget; see `Trials.final`."""
@@ -108,13 +107,7 @@ class TrainTrials:
                 began=began,
             )
 
-        return self._alone(train, folder)
-
-    def _alone(self, train: Any, folder: Path) -> Outcome:
-        """Attempt something with nothing left of what was before it, and leave nothing behind."""
-        outcome = attempt(train, folder)
-        forget_trial()
-        return outcome
+        return attempt(train, folder)
 
     def _candidate(self, trial: Trial) -> Architecture:
         candidate = sampled(self.space, self.base, trial.hyperparameters, self.hyperparameters)

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections import Counter
+from typing import get_args
 
 import keras_tuner
 import pytest
@@ -14,9 +15,10 @@ from keras_tuner.engine.trial import Trial
 from recipes.parts.search import bayesian_oracle
 from recipes.parts.search.engine import Exhausted, Wait, make_engine
 from recipes.parts.search.hyperparameters import combinations, complete, count_combinations, from_json, to_json
+from recipes.parts.search.job import EngineName
 from zoo.errors import InputError
 
-ENGINES = ("random", "bayesian", "hyperband", "grid")
+ENGINES = get_args(EngineName)
 
 
 def small_space():

@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console
 
 from recipes.parts.display import Display
+from recipes.parts.search.final_runs import final_table
+from recipes.parts.search.heartbeat import Pulse
 from recipes.parts.search.job import Job
-from recipes.parts.search.live_table import LiveTable, Running, explained, final_table
+from recipes.parts.search.live_table import LiveTable, explained
 from recipes.parts.search.records import Outcome, Trial
 
 
@@ -48,7 +50,7 @@ def test_a_line_for_each_trial_where_there_is_no_terminal():
         live.update(trials)
         trials += [trial(5, 0.953), trial(6, status="failed", reason="[red]\x1b out of\nmemory"), trial(7, 0.9)]
         trials.append(trial(8, status="running"))
-        live.update(trials, [Running(worker="w1", trial_id="0008", epoch=2, epochs=10, seconds=3.0)])
+        live.update(trials, [Pulse(worker="w1", trial="0008", epoch=2, epochs=10, seconds=3.0)])
         live.say("w1 was ended by signal SIGKILL [bold]")
         live.update([*trials, final("winner", 0, 0.951)])
     assert out.getvalue().splitlines() == [
@@ -78,7 +80,7 @@ def test_one_table_on_a_terminal():
         trial(3, status="waiting"),
         trial(4, status="failed", reason="too large"),
     ]
-    running = [Running(worker="w1", trial_id="0002", epoch=3, epochs=10, seconds=75.0, memory_bytes=1_200_000_000)]
+    running = [Pulse(worker="w1", trial="0002", epoch=3, epochs=10, seconds=75.0, memory_bytes=1_200_000_000)]
     with display, LiveTable(display, job(), defaults={"width": 0.5, "depth": 1}) as live:
         live.update([])
         live.update(trials, running, replaced=3)

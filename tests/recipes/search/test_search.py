@@ -108,6 +108,9 @@ def test_another_search_in_the_same_folder_is_refused(small, flags, message, cap
         (["--workers", "0"], "--workers is 1 or more"),
         (["--address", "everywhere"], "HOST:PORT"),
         (["--fix", "optimizer"], "NAME=VALUE"),
+        (["--model", "vgg_smal"], "Did you mean vgg_small"),
+        (["--space", "finetune", "--backbone", "MobilNet"], "Did you mean MobileNet"),
+        (["--space", "finetune", "--weights", "nowhere.h5"], "nowhere.h5"),
         (["--join", "here:8600"], "--join needs --out"),
         (["--report", "nowhere"], "holds no search"),
         (["--report", "nowhere", "--seed", "3"], "nothing else goes with it"),
@@ -131,6 +134,7 @@ def test_what_is_wrong_with_the_space_is_said_before_a_folder_is_made(tmp_path, 
         (["--space", "architecure"], "Did you mean"),
         (["--vary", "colour"], "Unknown hyperparameter 'colour'"),
         (["--fix", "optimizer=adam"], "adamw"),
+        (["--image-size", "4"], "at least 8 pixels a side"),
     ):
         assert search.main([*flags, "--out", str(tmp_path / "search")]) == 2
         assert message in capsys.readouterr().err
