@@ -28,7 +28,6 @@ from recipes.parts.blocks import group_layers
 from recipes.parts.classifier import Classifier, preprocess
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.fitting import fit
-from recipes.parts.freezing import unfrozen
 from recipes.parts.inference import Inference
 from recipes.parts.memory import held_bytes
 from recipes.parts.mixing import Mixing
@@ -129,7 +128,7 @@ class Epochs(keras.callbacks.Callback):
 def epoch_seconds(classifier: Classifier, prepared: PreparedStage, train: Split, *, epochs: int) -> float:
     """Of the median of some epochs, the first not counted, as it starts the reading of batches."""
     clock = Epochs()
-    with unfrozen(classifier, prepared.stage.unfreeze):
+    with prepared.as_it_trains(classifier):
         batches = prepared.batches(train, first_epoch=0)
         fit(prepared.model, batches, epochs=1 + epochs, steps_per_epoch=prepared.steps, callbacks=[clock])
     return median(clock.seconds[1:])
@@ -185,7 +184,7 @@ def grow(folder: Path, sizes: Sequence[int] = GROWTH) -> list[tuple[int, int, in
         filled = time.perf_counter() - began
         train, _ = activations.load(prepared.requests)
         memory.sample()
-        with unfrozen(classifier, prepared.stage.unfreeze):
+        with prepared.as_it_trains(classifier):
             clock = Epochs()
             batches = prepared.batches(train, first_epoch=0)
             fit(prepared.model, batches, epochs=3, steps_per_epoch=prepared.steps, callbacks=[clock, memory])

@@ -1,7 +1,8 @@
 """A stage made ready: frozen, cut, compiled, and timed on a few steps, before any of it runs."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from recipes.parts.activations import Activations, Request
 from recipes.parts.augment import Augmentation
 from recipes.parts.batches import training_batches
 from recipes.parts.classifier import Classifier
+from recipes.parts.cpu_convolutions import fast_on_cpu
 from recipes.parts.dataset import DataSet, Split
 from recipes.parts.fitting import compile_for, schedule, seconds_per_step
 from recipes.parts.freezing import count, moving_weights, unfrozen
@@ -216,6 +218,17 @@ class PreparedStage:
             views=max(1, self.caching.views) if self.caching.cached else 1,
         )
 
+    @contextmanager
+    def as_it_trains(self, classifier: Classifier) -> Iterator[None]:
+        """Freeze what the stage does not train, and let the rest run as fast as it can, as long as the context lasts.
+
+        Args:
+            classifier: That of the stage.
+        """
+        stage = self.stage
+        with unfrozen(classifier, stage.unfreeze, batch_norm=stage.batch_norm), fast_on_cpu(self.model):
+            yield
+
     def probe(self, classifier: Classifier) -> None:
         """Time a few steps. All weights and states are as before."""
         if not self.trains:
@@ -227,7 +240,7 @@ class PreparedStage:
             assert self.activations is not None
             dtype = np.dtype(self.activations.settings.dtype)
             sample = _sample(self.data.train, 2 * size, np.full((1, *shape), 0.5, dtype), self.caching.views)
-        with unfrozen(classifier, self.stage.unfreeze, batch_norm=self.stage.batch_norm):
+        with self.as_it_trains(classifier):
             self.seconds_per_step = seconds_per_step(self.model, self.batches(sample, first_epoch=0), self.moving)
             batch = tf.ones((size, *self.model.input.shape[1:]))
             self.seconds_per_validation_image = _seconds(self.infer, batch) / size

@@ -260,8 +260,7 @@ class StagedRun:
         if prepared.trains:
             train, validation = self._read(prepared, result)
             prepared = self._prepare(index)  # another one, if there was no room
-            stage = prepared.stage
-            with unfrozen(self.classifier, stage.unfreeze, batch_norm=stage.batch_norm):
+            with prepared.as_it_trains(self.classifier):
                 if self.find_rates and kept is None:
                     self._find_rate(prepared, train)
                 ended = self._fit(prepared, train, validation, result, kept, began, until)

