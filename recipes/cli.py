@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import InputError
@@ -65,6 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(importlib.import_module(f"recipes.{SCRIPTS.get(command, command)}").main(rest))
 
 
+def console() -> None:
+    """Run the command of this process, and end it.
+
+    At once: to take TensorFlow and all that it holds apart, as Python does at its end, takes a second or two, in which
+    nothing is done that the system does not do by itself. What a command writes is in its files by then.
+    """
+    code = main()
+    with suppress(OSError):  # whoever read it has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def usage() -> str:
     """What `zoo --help` prints."""
     lines = ["usage: zoo COMMAND [...]", "", "From a folder of images to a classifier.", ""]
@@ -101,4 +115,4 @@ def copy(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

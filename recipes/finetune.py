@@ -105,7 +105,7 @@ class Config:
     (manifold mixup) instead of images."""
     cutmix: float = 0.0
     """The alpha of CutMix, 0 for none. Where frozen layers run once it cuts from their feature maps."""
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     """Fraction, in [0, 1), of each label that is spread over all classes."""
     ema: float = 0.0
     """Decay, in [0, 1), of a moving average of the weights, which is validated and kept in their place; 0 for none."""
@@ -409,6 +409,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         batch_size=batch_size,
         began=began,
         display=display,
+        infer=staged.whole,
     )
     (folder / CHECKPOINT).unlink(missing_ok=True)
 

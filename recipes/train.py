@@ -207,7 +207,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
     from recipes.parts.scan import scan
     from recipes.parts.sources import open_source
     from recipes.parts.subset import take_training_images
-    from recipes.parts.training import run_stages
+    from recipes.parts.training import StagedRun
     from zoo.graph import dtype_policy
 
     # 1. The data, and what it decides.
@@ -275,7 +275,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
 
     # 3. Training.
     display.expect_stages([stage.name], [stage.epochs], [1.0], [0.0])
-    results = run_stages(
+    staged = StagedRun(
         classifier,
         [stage],
         data,
@@ -291,6 +291,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         accumulate=config.accumulate,
         callbacks=[ShowStages(display), WriteHistory(folder / HISTORY)],
     )
+    results = staged.run()
 
     # 4. How good it is.
     conclude(
@@ -302,6 +303,7 @@ def _run(config: Config, folder: Path, display: Display) -> None:
         batch_size=batch_size,
         began=began,
         display=display,
+        infer=staged.whole,
     )
 
 

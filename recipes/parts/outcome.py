@@ -45,6 +45,7 @@ def conclude(
     batch_size: int,
     began: float,
     display: Display,
+    infer: Inference | None = None,
 ) -> None:
     """Save a trained model, measure it, and show how good it is.
 
@@ -60,12 +61,13 @@ def conclude(
         batch_size: Images at a time.
         began: When the run began, in seconds of `time.perf_counter`.
         display: Where to show the measures.
+        infer: Inference by the model, where there is one that is traced already.
     """
     with complete_or_absent(folder / "model.keras") as beside:
         # A model that was never compiled: the optimizer's state would make the file up to three times as large.
         keras.Model(model.input, model.output, name=model.name).save(beside)
     splits = {"validation": data.validation, "test": data.test}
-    infer = Inference(model)
+    infer = infer or Inference(model)
     logits = {name: infer(evaluation_batches(split, batch_size=batch_size)) for name, split in splits.items()}
 
     def measures(temperature: float) -> dict[str, dict[str, Any]]:

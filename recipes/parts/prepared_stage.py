@@ -239,7 +239,7 @@ class PreparedStage:
             shape = self.cut.prefix.output.shape[1:]
             assert self.activations is not None
             dtype = np.dtype(self.activations.settings.dtype)
-            sample = _sample(self.data.train, 2 * size, np.full((1, *shape), 0.5, dtype), self.caching.views)
+            sample = _sample(self.data.train, np.full((1, *shape), 0.5, dtype), self.caching.views)
         with self.as_it_trains(classifier):
             self.seconds_per_step = seconds_per_step(self.model, self.batches(sample, first_epoch=0), self.moving)
             batch = tf.ones((size, *self.model.input.shape[1:]))
@@ -297,11 +297,9 @@ class PreparedStage:
         return f"layers up to {self.cut.layer} are frozen and run once{views}: {size:,.0f} MB of activations"
 
 
-def _sample(split: Split, examples: int, row: np.ndarray, views: int) -> Split:
-    """A split of a few examples that all look alike."""
-    labels = split.labels[:examples]
-    images = np.broadcast_to(row, (len(labels) * max(1, views), *row.shape[1:]))
-    return replace(split, images=images, labels=labels, files=(), sha256=())
+def _sample(split: Split, row: np.ndarray, views: int) -> Split:
+    """A split of as many examples that all look alike, and take no memory."""
+    return replace(split, images=np.broadcast_to(row, (len(split) * max(1, views), *row.shape[1:])))
 
 
 def _seconds(infer: Inference, batch: Any) -> float:

@@ -144,3 +144,14 @@ def test_copy_never_overwrites_and_says_what_is_wrong(words, message, tmp_path, 
     assert main(["copy", *words]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "taken.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["list"], 0), (["no_such_command"], 2), (["describe", "no_such_model"], 2)]
+)
+def test_a_process_ends_with_its_code_and_all_that_it_said(words, code, capsys):
+    done = subprocess.run([sys.executable, "-m", "recipes.cli", *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == main(words) == code
+    said = capsys.readouterr()
+    assert (done.stdout, done.stderr) == (said.out, said.err)
+    assert said.out or said.err

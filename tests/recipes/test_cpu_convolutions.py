@@ -7,6 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes import benchmark_steps
 from recipes.parts.cpu_convolutions import depthwise_conv2d, fast_on_cpu, pointwise_conv2d
 
 
@@ -141,3 +142,12 @@ def test_images_of_any_size_are_taken():
             random(2, 3, 3, 4)
         )
     np.testing.assert_allclose(found, stock, rtol=1e-5, atol=1e-5)
+
+
+def test_the_benchmark_has_a_line_for_a_network(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_steps, "STEPS", 1)
+    monkeypatch.setattr(benchmark_steps, "ROUNDS", 2)
+    benchmark_steps.compare("separable_vgg_nano", 32)
+    line = capsys.readouterr().out.split()
+    assert line[:3] == ["separable_vgg_nano", "32", "px"]
+    assert float(line[-2]) > 0

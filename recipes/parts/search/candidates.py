@@ -71,6 +71,8 @@ class FineTuning:
     """How the last feature map becomes one vector: a name in `zoo.pools.POOLS`."""
     dropout: float = 0.2
     """Fraction, in [0, 1), of the features that the head drops in training."""
+    label_smoothing: float = 0.1
+    """Fraction, in [0, 1), of each label that is spread over all classes."""
     augmentation: AugmentationName | None = None
     """How much images are changed at random in stages that augment; None for what the search was started with."""
     stages: tuple[Stage, ...]
@@ -83,7 +85,8 @@ class FineTuning:
             raise InputError(f"FineTuning: `cut` must be the name of a block, or None. Received: cut={self.cut!r}")
         if POOLS[self.head_pool].whole is None:
             raise unknown_name("head pool", self.head_pool, [name for name in POOLS if POOLS[name].whole])
-        _check(self, "dropout", "must be a fraction in [0, 1)", lambda share: 0 <= share < 1)
+        for share in ("dropout", "label_smoothing"):
+            _check(self, share, "must be a fraction in [0, 1)", lambda value: 0 <= value < 1)
         _check_augmentation(self.augmentation)
         stages = tuple(self.stages) if isinstance(self.stages, tuple | list) else ()
         if not stages or not all(isinstance(stage, Stage) for stage in stages):

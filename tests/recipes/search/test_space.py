@@ -287,6 +287,7 @@ def test_differences_are_told():
         (FineTuning, {"head_pool": "blur"}, "head pool 'blur'"),
         (FineTuning, {"head_pool": "agv"}, "Did you mean avg"),
         (FineTuning, {"dropout": 1.0}, "`dropout`"),
+        (FineTuning, {"label_smoothing": -0.1}, "`label_smoothing`"),
         (FineTuning, {"stages": ()}, "`stages` must hold Stages, at least one"),
     ],
 )
