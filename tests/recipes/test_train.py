@@ -157,7 +157,7 @@ def test_every_flag_of_training_reaches_it(tmp_path, monkeypatch):
         heard.update(options, stages=stages, images=len(data.train), pools=classifier.model)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "run_stages", listen)
+    monkeypatch.setattr(training, "StagedRun", listen)
     words = ["train", "--preset", "smoke", *EVERYTHING, "--batch-size", "16", "--out", str(tmp_path / "run")]
     assert main(words) == 130
     (stage,) = heard["stages"]
@@ -203,7 +203,7 @@ def test_a_spec_can_stand_in_the_configuration(tmp_path, monkeypatch):
         written.update(json.loads((tmp_path / "run" / "config.json").read_text()), name=classifier.model.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "run_stages", listen)
+    monkeypatch.setattr(training, "StagedRun", listen)
     assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 130
     assert (written["name"], written["spec"]) == ("found", json.loads(to_json(spec)))
 
