@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +89,11 @@ def filling(
     finally:
         with told(folder, header, kept=file.rows), file.file:
             whole = file.complete
-            if whole:
-                os.fsync(file.file.fileno())
+            # Not synced to the disk, which can take longer than the filling: every byte is verified when it is read,
+            # so what a loss of power spoils is made again.
             file.file.close()  # before it is renamed, which Windows wants
             if whole:
                 partial.replace(complete)
-                _sync_folder(folder)
             elif not file.rows:
                 partial.unlink()
 
@@ -180,13 +179,3 @@ def _allocate(file: ActivationFile) -> None:
     """Get the room for all rows now, so that a full disk shows before the work and not in the middle of it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.file.fileno(), 0, file.marks_start)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a rename survive a loss of power, where a folder can be synced."""
-    with suppress(OSError):  # on Windows it cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,5 +1,7 @@
 """Batches of decoded images for training and evaluation."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,6 +10,9 @@ from recipes.parts.dataset import Split
 from recipes.parts.erasing import erase, plan_erasing
 from recipes.parts.mixing import Mixing, mix, plan_mixing
 from zoo.errors import InputError
+
+PARALLEL_CALLS = min(16, os.cpu_count() or 1)
+"""Batches whose images are changed at the same time."""
 
 
 def training_batches(
@@ -92,13 +97,8 @@ def training_batches(
             return images, labels, tf.gather(weights, labels)
         return images, labels, tf.linalg.matvec(labels, weights)
 
-    return (
-        tf.data.Dataset.counter(first_epoch)
-        .flat_map(epoch_batches)
-        .map(load)
-        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(2)
-    )
+    batches = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches).map(load)
+    return _made_ready(batches.map(finish, num_parallel_calls=PARALLEL_CALLS, deterministic=True))
 
 
 def evaluation_batches(split: Split, *, batch_size: int, first: int = 0) -> tf.data.Dataset:
@@ -121,7 +121,7 @@ def evaluation_batches(split: Split, *, batch_size: int, first: int = 0) -> tf.d
         images, labels = _gather(split, rows)
         return tf.cast(images, tf.float32), labels
 
-    return tf.data.Dataset.range(first, len(split)).batch(batch_size).map(load).prefetch(2)
+    return _made_ready(tf.data.Dataset.range(first, len(split)).batch(batch_size).map(load))
 
 
 def view_batches(
@@ -149,7 +149,19 @@ def view_batches(
         return (erase(images, tf.gather(erased, rows)) if augmentation.erase else images), labels
 
     rows = tf.data.Dataset.range(first, len(split)).batch(batch_size)
-    return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    return _made_ready(rows.map(load, num_parallel_calls=PARALLEL_CALLS, deterministic=True))
+
+
+def _made_ready(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The same two batches ahead, and without autotuning.
+
+    Its thread looks at the data set after 10, 20, 40 ms and so on, up to a minute, and now and then it is not woken at
+    the end of an iteration, which then lasts until the next look: a `fit` of 11 s sometimes takes 20 (seen with
+    TensorFlow 2.21; about every third time).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(2).with_options(options)
 
 
 def _plan_augmentation(

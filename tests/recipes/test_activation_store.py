@@ -321,14 +321,6 @@ def test_what_took_the_place_of_a_damaged_entry_meanwhile_stays(store):
     assert np.array_equal(store.load(KEY, memory_budget_bytes=0), ROWS)
 
 
-def test_an_entry_is_on_the_disk_before_it_has_its_name(store, monkeypatch):
-    synced = []
-    monkeypatch.setattr(activation_filling.os, "fsync", lambda descriptor: synced.append(sorted(files(store))))
-    fill(store)
-    assert synced[0] == [".lock", ".partial"]
-    assert synced[1:] in ([], [[".activations", ".lock"]])  # the folder, where it can be synced
-
-
 def test_a_shape_that_the_key_did_not_tell(store, said):
     fill(store)
     assert fill(store, rows=ROWS[:6]) == 0
