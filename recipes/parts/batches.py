@@ -11,6 +11,8 @@ from recipes.parts.erasing import erase, plan_erasing
 from recipes.parts.mixing import Mixing, mix, plan_mixing
 from zoo.errors import InputError
 
+graph_only = tf.autograph.experimental.do_not_convert
+"""No tensor decides what Python does in these functions, so that they need not be translated, which takes a while."""
 PARALLEL_CALLS = min(16, os.cpu_count() or 1)
 """Batches whose images are changed at the same time."""
 
@@ -72,14 +74,17 @@ def training_batches(
             rows = order + examples * ((starts[order] + int(epoch)) % views)
         return rows, changes[order], erased[order], mixed[order]
 
+    @graph_only
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, *plans = tf.numpy_function(plan, [epoch], (tf.int64, *[tf.float32] * 3), stateful=False)
         plans = [tf.ensure_shape(rows, (examples, None)) for rows in plans]
         return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(order, (examples,)), *plans)).batch(batch_size)
 
+    @graph_only
     def load(rows: tf.Tensor, *plans: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return *_gather(split, rows), *plans
 
+    @graph_only
     def finish(
         images: tf.Tensor, labels: tf.Tensor, changes: tf.Tensor, erased: tf.Tensor, mixed: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
@@ -117,6 +122,7 @@ def evaluation_batches(split: Split, *, batch_size: int, first: int = 0) -> tf.d
     """
     _check(split, batch_size)
 
+    @graph_only
     def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = _gather(split, rows)
         return tf.cast(images, tf.float32), labels
@@ -143,6 +149,7 @@ def view_batches(
     _check(split, batch_size)
     changes, erased = _plan_augmentation(split, augmentation, seed=seed, epoch=view)
 
+    @graph_only
     def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = _gather(split, rows)
         images = augment(images, tf.gather(changes, rows), augmentation)

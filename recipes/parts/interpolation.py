@@ -54,6 +54,7 @@ def interpolate(
     *,
     alphas: Sequence[float] = ALPHAS,
     reestimate: Callable[[], None] | None = None,
+    of_tuned: Mapping[str, Any] | None = None,
 ) -> Interpolation:
     """Try weights between two states of a model, and keep the best of them if it beats the tuned ones.
 
@@ -66,6 +67,7 @@ def interpolate(
         alphas: Shares of the weights from before, in [0, 1]. 0 is always tried.
         reestimate: Called for each mix of two states, to put right what cannot be mixed; see `BatchNormStatistics`. Not
             needed where batch norm was frozen, as its statistics are the same on both sides.
+        of_tuned: What `validate` says of the tuned weights, if that is known.
 
     Returns:
         What was found. The lowest loss wins; where none is below that of the tuned weights, they are kept.
@@ -80,7 +82,7 @@ def interpolate(
                 weight.assign(alpha * before[weight.path] + (1 - alpha) * value)
             if reestimate and 0 < alpha < 1:
                 reestimate()
-            measured = validate()
+            measured = of_tuned if of_tuned and not alpha else validate()
             points.append(Point(alpha=alpha, loss=measured["loss"], accuracy=measured["accuracy"]))
             if measured["loss"] < lowest:
                 lowest, kept = measured["loss"], alpha

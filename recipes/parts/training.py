@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -468,17 +469,19 @@ class StagedRun:
             return None
         before = {**self.state.loaded, **self.state.head}
         batches = evaluation_batches(self.data.validation, batch_size=self.training.batch_size)
+        known = None
+        if self.activations is None or self.activations.settings.dtype == "float32":  # and not of rounded activations
+            last = self.state.results[-1]
+            known = {"loss": last.validation_loss, "accuracy": last.validation_accuracy}
 
         def validate() -> dict[str, Any]:
             return self._measure(self.whole(self._until_stopped(batches)))
 
         counted = [stage for stage in self.state.stages[1:] if stage.batch_norm == "trained"]
+        try_shares = partial(interpolate, self.classifier.model, before, validate, alphas=SHARES, of_tuned=known)
         with self.stop.listening():
             if not counted:
-                return interpolate(self.classifier.model, before, validate, alphas=SHARES)
+                return try_shares()
             with unfrozen(self.classifier, counted[-1].unfreeze, batch_norm="trained"):
-                reestimate = BatchNormStatistics(
-                    self.classifier.model,
-                    evaluation_batches(self.data.train, batch_size=self.training.batch_size),
-                )
-                return interpolate(self.classifier.model, before, validate, alphas=SHARES, reestimate=reestimate)
+                train = evaluation_batches(self.data.train, batch_size=self.training.batch_size)
+                return try_shares(reestimate=BatchNormStatistics(self.classifier.model, train))

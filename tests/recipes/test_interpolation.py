@@ -170,6 +170,21 @@ def test_a_mix_is_validated_and_kept_with_its_own_statistics():
     np.testing.assert_array_equal(seen[4], before["second_norm/moving_mean"])
 
 
+def test_what_is_known_of_the_tuned_weights_is_not_measured_again():
+    model = make_model()
+    losses = iter([2.0, 3.0])
+    found = interpolate(
+        model,
+        values(model),
+        lambda: {"loss": next(losses), "accuracy": 0.5},
+        alphas=(0.5, 1.0),
+        of_tuned={"loss": 2.5, "accuracy": 0.25},
+    )
+    assert [(point.loss, point.accuracy) for point in found.points] == [(2.5, 0.25), (2.0, 0.5), (3.0, 0.5)]
+    assert found.kept == 0.5
+    assert next(losses, None) is None
+
+
 def test_the_table_marks_what_was_kept(capsys):
     model = make_model()
     before = values(model)
