@@ -162,9 +162,9 @@ def view_batches(
 def _made_ready(batches: tf.data.Dataset) -> tf.data.Dataset:
     """The same two batches ahead, and without autotuning.
 
-    Its thread looks at the data set after 10, 20, 40 ms and so on, up to a minute, and now and then it is not woken at
-    the end of an iteration, which then lasts until the next look: a `fit` of 11 s sometimes takes 20 (seen with
-    TensorFlow 2.21; about every third time).
+    Its thread looks at the data set after 10, 20, 40 ms and so on, up to a minute, and often it is not woken at the end
+    of an iteration, which then lasts until the next look. With TensorFlow 2.21 that was 2.55, 5.11, 10.2, 20.5 or 41 s
+    after the beginning: a `fit` with 33 s of work took 41, and so did, in proportion, 10 of 24 shorter ones.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -29,8 +29,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     search between two bounds finds it.
 
     There is none where no example has a logit above that of its class: every rise of $\beta$ helps there, up to
-    scores of exactly 1, which says that the examples are too few and not that the model never errs. The temperature is
-    1 then.
+    scores of exactly 1, which says that the examples are too few and not that the model never errs. Then each label is
+    believed to $(n + 1) / (n + 2)$ only, and the rest spread over the other classes (Platt 1999).
 
     Args:
         logits: `(n, num_classes)`, of images that no weight was trained on.
@@ -38,18 +38,24 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Returns:
         The temperature, from 0.001 to 1000; 1 where no other one lowers the cross-entropy.
+
+    Reference:
+        - Platt, Probabilistic Outputs for Support Vector Machines, in Advances in Large Margin Classifiers, 1999
     """
     if not len(labels):
         return 1.0
     values = np.asarray(logits, np.float64)
     # Relative to the true class: logits below zero are right, and adding a number to all of a row changes nothing.
     values = values - values[np.arange(len(labels)), labels][:, None]
-    if not (np.isfinite(values).all() and values.max() > 0):
+    if not (np.isfinite(values).all() and values.any()):
         return 1.0
+    believed = 0.0
+    if values.max() <= 0:
+        believed = float(np.mean(np.sum(values, axis=1))) / (values.shape[1] - 1) / (len(labels) + 2)
 
     def slope(log_temperature: float) -> float:
         scores = np.exp(log_softmax(values / math.exp(log_temperature)))
-        return float(np.mean(np.sum(scores * values, axis=1)))
+        return float(np.mean(np.sum(scores * values, axis=1))) - believed
 
     low, high = map(math.log, BOUNDS)
     if slope(high) >= 0:  # worse than chance: the less the model says, the better

@@ -76,7 +76,9 @@ def _is_not_of_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in record.getMessage()
 
 
-def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequence[keras.Variable]) -> float:
+def seconds_per_step(
+    model: keras.Model, batches: tf.data.Dataset, changes: Sequence[keras.Variable]
+) -> tuple[float, float]:
     """Time a few steps of a compiled model, and undo them.
 
     The step is traced here and not again by `fit`, so that of the time that this takes little is lost.
@@ -87,7 +89,8 @@ def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequ
         changes: The weights that training changes. The state of optimizer and of generators is put back as well.
 
     Returns:
-        Seconds of the median step, of 3 or, where these take no `ENOUGH_SECONDS`, of up to 30.
+        Seconds of the median step, of 3 or, where these take no `ENOUGH_SECONDS`, of up to 30; and, where there are as
+        many, seconds between two epochs, 0 else.
     """
     states = generator_states(model)
     kept = [(variable, variable.numpy().copy()) for variable in (*changes, *model.optimizer.variables, *states)]
@@ -98,7 +101,7 @@ def seconds_per_step(model: keras.Model, batches: tf.data.Dataset, changes: Sequ
     finally:
         for variable, value in kept:
             variable.assign(value)
-    return median(clock.seconds) / steps_at_once
+    return median(clock.seconds) / steps_at_once, median(clock.between or [0.0])
 
 
 def schedule(stage: Stage, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -128,15 +131,18 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 class _Clock(keras.callbacks.Callback):
-    """What each batch took but the first of an epoch; stops when that is enough."""
+    """What each batch took but the first of an epoch, and what passed between epochs; stops when that is enough."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds: list[float] = []
+        self.between: list[float] = []
         self.last: float | None = None
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.last = None
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self.last is not None and not batch:
+            self.between.append(time.perf_counter() - self.last)
+            self.last = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now = time.perf_counter()

@@ -21,6 +21,7 @@ from recipes.parts.freezing import count, moving_weights, unfrozen
 from recipes.parts.frozen_prefix import Cut, cut_behind_frozen, why_no_cut
 from recipes.parts.inference import Inference
 from recipes.parts.memory import held_bytes
+from recipes.parts.metrics import measure
 from recipes.parts.mixing import Mixing
 from recipes.parts.optimizers import block_factors as factors_of_blocks
 from recipes.parts.optimizers import layer_decay_factors, make_optimizer
@@ -105,7 +106,7 @@ class PreparedStage:
             if self.trains:
                 self._choose(model, cut, before, caching)
                 self._build(model, whole)
-        self.seconds_per_step = self.seconds_per_validation_image = 0.0
+        self.seconds_per_step = self.seconds_between_epochs = self.seconds_per_validation_image = 0.0
 
     def _choose(
         self, model: keras.Model, cut: Cut | None, before: Sequence["PreparedStage"], caching: Caching | None
@@ -241,9 +242,15 @@ class PreparedStage:
             dtype = np.dtype(self.activations.settings.dtype)
             sample = _sample(self.data.train, np.full((1, *shape), 0.5, dtype), self.caching.views)
         with self.as_it_trains(classifier):
-            self.seconds_per_step = seconds_per_step(self.model, self.batches(sample, first_epoch=0), self.moving)
+            self.seconds_per_step, self.seconds_between_epochs = seconds_per_step(
+                self.model, self.batches(sample, first_epoch=0), self.moving
+            )
             batch = tf.ones((size, *self.model.input.shape[1:]))
             self.seconds_per_validation_image = _seconds(self.infer, batch) / size
+        labels = self.data.validation.labels
+        began = time.perf_counter()
+        measure(np.zeros((len(labels), len(self.data.classes)), np.float32), labels, self.data.classes)
+        self.seconds_between_epochs += time.perf_counter() - began
 
     def plan(self, seconds_per_frozen_image: float | None, fill_images: int) -> StagePlan:
         """What it will take, as far as it was timed.
@@ -254,6 +261,7 @@ class PreparedStage:
         """
         train, validation = len(self.data.train), len(self.data.validation)
         epoch = self.seconds_per_step * self.steps + self.seconds_per_validation_image * validation
+        epoch += self.seconds_between_epochs
         held = held_bytes()
         size = kept = 0
         if self.activations is not None:

@@ -38,20 +38,32 @@ def test_no_temperature_of_a_grid_is_better(seed, count, scale):
     labels = np.where(rng.random(count) < 0.7, logits.argmax(axis=1), rng.integers(0, 3, count))
     found = fit_temperature(logits, labels)
     assert loss(logits, labels, found) <= loss(logits, labels, 1.0)
-    if found != 1:
+    mistaken = (logits > logits[np.arange(count), labels][:, None]).any()
+    if found != 1 and mistaken:
         assert BOUNDS[0] <= found <= BOUNDS[1]
         assert (
             loss(logits, labels, found) <= min(loss(logits, labels, each) for each in np.geomspace(*BOUNDS, 61)) + 1e-9
         )
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
-@pytest.mark.parametrize("count", [0, 1, 200])
-def test_where_every_example_is_right_scores_stay(scale, count):
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("count", [1, 10, 200])
+def test_where_every_example_is_right_one_in_so_many_more_is_believed_to_be_wrong(scale, count):
     labels = np.arange(count) % 3
-    assert fit_temperature(scale * (np.eye(3)[labels] + 0.1), labels) == 1
-    # Ties are no mistakes either: no temperature changes their score.
-    assert fit_temperature(np.zeros((count, 3)), labels) == 1
+    logits = scale * (np.eye(3)[labels] + 0.1)
+    found = fit_temperature(logits, labels)
+    score = np.exp(log_softmax(logits / found))[0, labels[0]]
+    if found != 1:
+        assert score == pytest.approx((count + 1) / (count + 2))
+    else:  # it was surer than that, and less sure would be worse on these
+        assert score >= (count + 1) / (count + 2)
+
+
+def test_what_no_temperature_changes_or_improves_is_left_alone():
+    labels = np.arange(6) % 3
+    assert fit_temperature(np.zeros((6, 3)), labels) == 1
+    assert fit_temperature(np.zeros((0, 3)), labels[:0]) == 1
+    assert fit_temperature(1e6 * np.eye(3)[labels], labels) == 1
 
 
 def test_of_a_model_that_is_worse_than_chance_nothing_is_believed():
