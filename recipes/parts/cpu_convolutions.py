@@ -136,7 +136,9 @@ def _faster(layer: keras.Layer) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] |
     stock = next(
         (kind for kind in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D) if isinstance(layer, kind)), None
     )
-    if stock is None or type(layer).call is not stock.call or layer.data_format != "channels_last":
+    if stock is None or type(layer).call is not stock.call or "call" in vars(layer):
+        return None
+    if layer.data_format != "channels_last":
         return None
     if stock is keras.layers.Conv2D:
         plain = type(layer).convolution_op is stock.convolution_op and layer.groups == 1

@@ -119,6 +119,16 @@ def test_layers_are_as_before_after_an_error():
     assert "call" not in vars(model.layers[1])
 
 
+def test_what_somebody_has_put_in_place_of_a_layers_call_stays():
+    image = keras.Input((6, 8, 4))
+    model = keras.Model(image, keras.layers.Conv2D(6, 1)(image))
+    with fast_on_cpu(model):
+        mine = model.layers[1].call
+        with fast_on_cpu(model):
+            assert model.layers[1].call is mine
+        assert model.layers[1].call is mine
+
+
 def test_in_mixed_precision_it_computes_as_the_layer_does():
     image = keras.Input((6, 8, 4))
     layers = [
