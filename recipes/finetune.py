@@ -331,6 +331,9 @@ def _run(config: Config, folder: Path, display: Display) -> None:
             scratch_dir=folder,
             progress=progress,
         )
+    if config.label_smoothing:
+        smoothed = f"labels are smoothed by {config.label_smoothing:g}: training losses count that, and stay higher"
+        data = replace(data, notices=(*data.notices, smoothed))
     for notice in data.notices:
         display.say(f"  {notice}")
     state = Checkpoint.load(folder / CHECKPOINT)
