@@ -37,7 +37,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels: Integers `(n,)`.
 
     Returns:
-        The temperature, from 0.001 to 1000; 1 where no other one lowers the cross-entropy.
+        The temperature, from 0.001 to 1000; 1 where the one that was found does not lower the cross-entropy.
 
     Reference:
         - Platt, Probabilistic Outputs for Support Vector Machines, in Advances in Large Margin Classifiers, 1999
@@ -104,7 +104,7 @@ def describe_calibration(calibration: Mapping[str, Any]) -> str:
         calibration: What `calibration_json` gives.
     """
     if calibration["temperature"] == 1:
-        return "scores are left as they are: no other temperature lowers the loss on validation"
+        return "scores are left as they are: the validation split gives no reason to change them"
     changes = ", ".join(
         f"{split} {calibration[split]['before']['calibration_error']:.4f} to "
         f"{calibration[split]['after']['calibration_error']:.4f}"
